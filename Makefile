@@ -1,0 +1,63 @@
+# `make run` and `make test` are all that a new user needs; `make help` lists the rest.
+# CARGO_TARGET_DIR, when set, is honoured throughout.
+
+TARGET := $(abspath $(or $(CARGO_TARGET_DIR),target))
+PEERS  := $(TARGET)/peers/bin
+CARGO  ?= cargo
+
+# Last on PATH: a cmake that bootstrap had to unpack is found, and hides nothing.
+export PATH := $(PATH):$(PEERS)
+# Absolute, because tests may look from another working directory.
+export PORTCULLIS_PEERS := $(PEERS)
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help run test lint check bench bench-smoke dist ci bootstrap peers tools clean-demo
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: bootstrap ## build, set up ./data and ./secrets if empty, start gateway, echo upstream and demo client
+	$(CARGO) build --release --locked
+	exec $(TARGET)/release/portcullis demo
+
+test: bootstrap peers ## run the whole test suite against real peers (benches once each, doc tests too)
+	$(CARGO) test --locked --all-targets
+	$(CARGO) test --locked --doc
+
+lint: bootstrap tools ## format, clippy, documentation, dependency rules; any warning fails
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --all-features --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --locked
+	scripts/deny
+
+check: lint test ## what has to pass before a commit
+
+bench: bootstrap ## run the benchmarks (minutes; figures in target/criterion)
+	$(CARGO) bench --locked --bench '*'
+
+bench-smoke: bootstrap ## the same with short samples: do they still run, is nothing off by a factor
+	$(CARGO) bench --locked --bench '*' -- --quick
+
+dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes minutes)
+	$(CARGO) build --profile dist --locked
+
+ci: ## what the build server runs, with the duration of each step
+	.ci/run
+
+bootstrap: ## fetch what a build needs (cmake); quick when nothing is missing
+	@scripts/bootstrap build
+
+peers: ## fetch nginx, Prometheus, docker-compose … for the tests, below target/, nothing started
+	@scripts/bootstrap peers
+
+tools: ## build cargo-deny below target/ for the lints
+	@scripts/bootstrap tools
+
+clean-demo: ## delete ./data and ./secrets: the signing keys in them are gone for good (CONFIRM=yes)
+	@if [ "$(CONFIRM)" = yes ]; then \
+	  rm -rf -- data secrets && echo "removed ./data and ./secrets"; \
+	else \
+	  echo "this deletes ./data and ./secrets with every key in them; stop the gateway, then: make clean-demo CONFIRM=yes" >&2; \
+	  exit 1; \
+	fi

@@ -1,0 +1,100 @@
+//! The endpoints; the table is in [`super`].
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::keys::Actor;
+use crate::lifecycle::{Lifecycle, LifecycleError, RotationOutcome};
+
+use super::AdminParts;
+use super::auth::{Operator, Role};
+use super::body::{RotateRequest, parse};
+use super::error::ApiError;
+use super::views::{KeySetView, RotationView};
+
+/// The metric label of a path.
+pub(super) fn endpoint_label(path: &str) -> &'static str {
+    match path {
+        "/admin/v1/keys" => "keys",
+        "/admin/v1/keys/rotate" => "keys_rotate",
+        _ => "other",
+    }
+}
+
+pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
+    let set = parts.lifecycle.current_set();
+    let mut response = json(StatusCode::OK, &KeySetView::of(&set, parts.lifecycle.timing()));
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
+        response.headers_mut().insert(ETAG, etag);
+    }
+    response
+}
+
+pub(super) async fn rotate(
+    State(parts): State<Arc<AdminParts>>,
+    Extension(operator): Extension<Operator>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match try_rotate(&parts, operator, &headers, &body).await {
+        Ok(outcome) => {
+            let drained = outcome.receipt.as_ref().is_none_or(|receipt| receipt.state().drained_at.is_some());
+            let status = if drained { StatusCode::OK } else { StatusCode::ACCEPTED };
+            json(status, &RotationView::of(&outcome, parts.lifecycle.timing()))
+        }
+        Err(error) => error.answer(&parts),
+    }
+}
+
+async fn try_rotate(
+    parts: &AdminParts,
+    operator: Operator,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<RotationOutcome, ApiError> {
+    let request: RotateRequest = parse(headers, body).and_then(RotateRequest::check)?;
+    let needs = if request.purge { Role::Admin } else { Role::Operator };
+    if operator.role < needs {
+        return Err(ApiError::forbidden(operator.role, needs));
+    }
+    let seen = match (request.purge, request.seen_revision) {
+        (true, None) => return Err(ApiError::precondition_required(parts.lifecycle.current_set().revision)),
+        (true, Some(seen)) => Some(seen),
+        (false, _) => None,
+    };
+    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
+    let lifecycle = Arc::clone(&parts.lifecycle);
+    // On a task of its own: the client may leave, the change runs to its end.
+    let change = tokio::spawn(async move {
+        match seen {
+            Some(seen_revision) => lifecycle.purge(&order, seen_revision).await,
+            None => lifecycle.rotate(&order).await,
+        }
+    });
+    let result = change.await.unwrap_or_else(|_panicked| Err(LifecycleError::TaskDied));
+    result.map_err(|error| ApiError::rotation(&error))
+}
+
+pub(super) async fn not_found(State(parts): State<Arc<AdminParts>>) -> Response {
+    ApiError::not_found().answer(&parts)
+}
+
+pub(super) async fn method_not_allowed(State(parts): State<Arc<AdminParts>>) -> Response {
+    ApiError::method_not_allowed().answer(&parts)
+}
+
+fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    // Serialising strings and numbers into a Vec cannot fail.
+    let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}

@@ -1,0 +1,170 @@
+//! Errors of the admin API: RFC 9457 with a stable `code` and a Log ID that is in the log.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+
+use crate::keys::transition::Refusal;
+use crate::lifecycle::LifecycleError;
+use crate::log_id::LogId;
+use crate::telemetry::Level;
+
+use super::AdminParts;
+use super::auth::Role;
+
+/// An error answer in the making: what the operator reads, and what only the log says.
+#[derive(Debug)]
+pub(super) struct ApiError {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    /// For the log alone.
+    cause: Option<String>,
+    retry_after: Option<Duration>,
+    /// Whether the detail ends with the Log ID, in the words that operators search for.
+    names_log_id: bool,
+}
+
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    code: &'a str,
+    detail: String,
+    log_id: LogId,
+}
+
+impl ApiError {
+    const fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
+        Self { status, code, detail, cause: None, retry_after: None, names_log_id: false }
+    }
+
+    pub(super) fn misdirected() -> Self {
+        let detail = "the Host is not this listener's; use its address or localhost".to_owned();
+        Self::new(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail)
+    }
+
+    pub(super) fn cross_origin() -> Self {
+        let detail = "a request that changes something must come from this origin".to_owned();
+        Self::new(StatusCode::FORBIDDEN, "CROSS_ORIGIN", detail)
+    }
+
+    pub(super) fn unauthenticated() -> Self {
+        let detail = "send an admin token: `Authorization: Bearer TOKEN`".to_owned();
+        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail)
+    }
+
+    pub(super) fn wrong_token() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "WRONG_TOKEN", "the admin token is not valid".to_owned())
+    }
+
+    pub(super) fn throttled(wait: Duration) -> Self {
+        let detail = "too many wrong admin tokens from this address".to_owned();
+        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "THROTTLED", detail) }
+    }
+
+    pub(super) fn forbidden(has: Role, needs: Role) -> Self {
+        let detail = format!("this needs the role {}, the token has the role {}", needs.as_str(), has.as_str());
+        Self::new(StatusCode::FORBIDDEN, "ROLE", detail)
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such endpoint".to_owned())
+    }
+
+    pub(super) fn method_not_allowed() -> Self {
+        let detail = "the endpoint does not take this method".to_owned();
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD", detail)
+    }
+
+    pub(super) fn unsupported_media_type() -> Self {
+        let detail = "send a JSON body with `Content-Type: application/json`".to_owned();
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "MEDIA_TYPE", detail)
+    }
+
+    pub(super) fn bad_body(rule: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_BODY", format!("nothing was changed: {rule}"))
+    }
+
+    pub(super) fn precondition_required(revision: u64) -> Self {
+        let detail = format!(
+            "a purge must say which keys it means: send \"seen_revision\": the revision of the key set you looked at; \
+             the current revision is {revision}"
+        );
+        Self::new(StatusCode::PRECONDITION_REQUIRED, "SEEN_REVISION_REQUIRED", detail)
+    }
+
+    /// A rotation that did not happen. What waiting or looking again can mend is said; the rest is
+    /// in the log.
+    pub(super) fn rotation(error: &LifecycleError) -> Self {
+        let refused = |status, code, refusal: &Refusal| Self::new(status, code, refusal.to_string());
+        match error {
+            LifecycleError::Refused(refusal @ Refusal::KeySetFull(_)) => {
+                refused(StatusCode::CONFLICT, "KEYSET_FULL", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::PendingTooYoung { .. }) => {
+                refused(StatusCode::CONFLICT, "PENDING_TOO_YOUNG", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::RevisionAhead { .. }) => {
+                refused(StatusCode::PRECONDITION_FAILED, "REVISION_AHEAD", refusal)
+            }
+            LifecycleError::Store(_)
+            | LifecycleError::Contention(_)
+            | LifecycleError::Keygen(_)
+            | LifecycleError::Seal(_)
+            | LifecycleError::Key(_)
+            | LifecycleError::TaskDied => Self {
+                cause: Some(error.to_string()),
+                names_log_id: true,
+                ..Self::new(
+                    StatusCode::INTERNAL_SERVER_ERROR,
+                    "ROTATION_FAILED",
+                    "Manual signing key rotation could not be completed. Check the system logs for more details."
+                        .to_owned(),
+                )
+            },
+        }
+    }
+
+    /// Writes the line and builds the answer.
+    pub(super) fn answer(&self, parts: &AdminParts) -> Response {
+        let log_id = LogId::random();
+        let level = if self.status.is_server_error() { Level::Error } else { Level::Warn };
+        parts
+            .log
+            .event(level, "admin_request_failed", "an admin request could not be carried out")
+            .log_id(log_id)
+            .field("status", self.status.as_u16())
+            .field("code", self.code)
+            .outside("detail", &self.detail)
+            .field("cause", self.cause.as_deref())
+            .emit();
+        let detail =
+            if self.names_log_id { format!("{} Log ID: {log_id}", self.detail) } else { self.detail.clone() };
+        let problem = Problem {
+            r#type: format!("urn:portcullis:problem:{}", self.code.to_ascii_lowercase().replace('_', "-")),
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            code: self.code,
+            detail,
+            log_id,
+        };
+        // Serialising strings and numbers into a Vec cannot fail.
+        let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis admin\""));
+        }
+        if let Some(wait) = self.retry_after {
+            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response
+    }
+}

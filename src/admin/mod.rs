@@ -1,0 +1,63 @@
+//! The admin listener: REST under `/admin/v1`, on a thread of its own.
+//!
+//! | endpoint | role | what |
+//! |---|---|---|
+//! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
+//! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
+//!
+//! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
+//! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
+//! cancel a change half-way. May import layers 0–3.
+
+mod api;
+mod auth;
+mod body;
+mod error;
+mod views;
+
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware;
+use axum::routing::{get, post};
+
+pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
+
+use crate::clock::Clock;
+use crate::lifecycle::Lifecycle;
+use crate::telemetry::{Log, Metrics};
+
+/// The endpoints, as metric labels.
+pub const ENDPOINTS: [&str; 2] = ["keys", "keys_rotate"];
+
+/// What the endpoints work with.
+pub struct AdminParts {
+    /// The life cycle.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Who may do what.
+    pub authenticator: Authenticator,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub log: Log,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for AdminParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminParts").finish_non_exhaustive()
+    }
+}
+
+/// The admin endpoints.
+pub fn router(parts: Arc<AdminParts>) -> Router {
+    Router::new()
+        .route("/admin/v1/keys", get(api::keys))
+        .route("/admin/v1/keys/rotate", post(api::rotate))
+        .fallback(api::not_found)
+        .method_not_allowed_fallback(api::method_not_allowed)
+        .layer(middleware::from_fn_with_state(Arc::clone(&parts), auth::guard))
+        .with_state(parts)
+}

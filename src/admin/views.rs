@@ -1,0 +1,214 @@
+//! What the admin API shows: public facts only, dates in RFC 3339.
+
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::keys::timing::Timing;
+use crate::keys::transition::next_rotation_at;
+use crate::keys::{Activation, ActivationKind, KeySet, KeyState, PublicKey, Tombstone, Trigger};
+use crate::lifecycle::{Receipt, RotationOutcome};
+
+/// `GET keys`.
+#[derive(Debug, Serialize)]
+pub(super) struct KeySetView {
+    issuer: String,
+    revision: u64,
+    keys: Vec<KeyView>,
+    tombstones: Vec<TombstoneView>,
+    last_rotation: Option<ActivationView>,
+    next_rotation_at: String,
+    /// Until when a plain Rotate changes nothing.
+    idempotency_window_until: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct KeyView {
+    kid: String,
+    alg: &'static str,
+    state: &'static str,
+    created_at: String,
+    published_at: String,
+    activated_at: Option<String>,
+    deprecated_at: Option<String>,
+    /// From then on the key verifies nothing; of the active key not decided yet.
+    verify_until: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct TombstoneView {
+    kid: String,
+    alg: &'static str,
+    state: &'static str,
+    ended_at: String,
+    purge_id: Option<Uuid>,
+    tombstone_until: String,
+}
+
+#[derive(Debug, Serialize)]
+struct ActivationView {
+    rotation_id: Uuid,
+    kind: &'static str,
+    trigger: &'static str,
+    at: String,
+    revision: u64,
+    activated: String,
+    replaced: String,
+}
+
+/// `POST keys/rotate`.
+#[derive(Debug, Serialize)]
+pub(super) struct RotationView {
+    rotation_id: Uuid,
+    /// False when it had already happened and nothing was done now.
+    changed: bool,
+    kind: &'static str,
+    at: String,
+    revision: u64,
+    activated: String,
+    replaced: String,
+    purged: Vec<String>,
+    keys: Vec<KeyView>,
+    idempotency_window_until: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<ReceiptView>,
+}
+
+#[derive(Debug, Serialize)]
+struct ReceiptView {
+    purge_id: Uuid,
+    complete: bool,
+    kids: Vec<String>,
+    committed_at: String,
+    drained_at: Option<String>,
+    still_held_by: Vec<String>,
+    /// From when on no process of this gateway accepts or issues by the purged keys.
+    effective_everywhere_by: Option<String>,
+    external_verifiers_until: String,
+    open_requests: u64,
+}
+
+impl KeySetView {
+    pub(super) fn of(set: &KeySet, timing: &Timing) -> Self {
+        let window = set.last_activation.as_ref().map(|last| window_until(last, timing));
+        Self {
+            issuer: set.issuer.clone(),
+            revision: set.revision,
+            keys: keys(set),
+            tombstones: set.tombstones.iter().map(TombstoneView::of).collect(),
+            last_rotation: set.last_activation.as_ref().map(ActivationView::of),
+            next_rotation_at: next_rotation_at(set, timing).to_string(),
+            idempotency_window_until: window,
+        }
+    }
+}
+
+impl RotationView {
+    pub(super) fn of(outcome: &RotationOutcome, timing: &Timing) -> Self {
+        let activation = &outcome.activation;
+        Self {
+            rotation_id: activation.id,
+            changed: outcome.changed,
+            kind: kind(activation.kind),
+            at: activation.at.to_string(),
+            revision: outcome.set.revision,
+            activated: activation.activated.to_string(),
+            replaced: activation.replaced.to_string(),
+            purged: activation.purged.iter().map(ToString::to_string).collect(),
+            keys: keys(&outcome.set),
+            idempotency_window_until: window_until(activation, timing),
+            receipt: outcome.receipt.as_deref().map(ReceiptView::of),
+        }
+    }
+}
+
+impl ReceiptView {
+    fn of(receipt: &Receipt) -> Self {
+        let state = receipt.state();
+        let drained_at = state.drained_at.map(|at| at.to_string());
+        Self {
+            purge_id: receipt.purge_id,
+            complete: drained_at.is_some(),
+            kids: receipt.kids.iter().map(ToString::to_string).collect(),
+            committed_at: receipt.committed_at.to_string(),
+            still_held_by: state.still_held_by,
+            effective_everywhere_by: drained_at.clone(),
+            drained_at,
+            external_verifiers_until: receipt.external_verifiers_until.to_string(),
+            open_requests: receipt.open_requests(),
+        }
+    }
+}
+
+impl TombstoneView {
+    fn of(tombstone: &Tombstone) -> Self {
+        Self {
+            kid: tombstone.kid.to_string(),
+            alg: tombstone.alg.as_str(),
+            state: match tombstone.end {
+                crate::keys::End::Retired => "retired",
+                crate::keys::End::Purged => "purged",
+            },
+            ended_at: tombstone.died_at.to_string(),
+            purge_id: tombstone.purge_id,
+            tombstone_until: tombstone.tombstone_until.to_string(),
+        }
+    }
+}
+
+impl ActivationView {
+    fn of(activation: &Activation) -> Self {
+        Self {
+            rotation_id: activation.id,
+            kind: kind(activation.kind),
+            trigger: match activation.trigger {
+                Trigger::Manual => "manual",
+                Trigger::Automatic => "automatic",
+            },
+            at: activation.at.to_string(),
+            revision: activation.revision,
+            activated: activation.activated.to_string(),
+            replaced: activation.replaced.to_string(),
+        }
+    }
+}
+
+/// Active first, then pending, then deprecated from the newest on.
+fn keys(set: &KeySet) -> Vec<KeyView> {
+    let active = KeyView {
+        activated_at: Some(set.active.activated_at.to_string()),
+        ..KeyView::of(KeyState::Active, &set.active.public)
+    };
+    let deprecated = set.deprecated.iter().map(|key| KeyView {
+        activated_at: Some(key.activated_at.to_string()),
+        deprecated_at: Some(key.deprecated_at.to_string()),
+        verify_until: Some(key.verify_until.to_string()),
+        ..KeyView::of(KeyState::Deprecated, &key.public)
+    });
+    [active, KeyView::of(KeyState::Pending, &set.pending.public)].into_iter().chain(deprecated).collect()
+}
+
+impl KeyView {
+    fn of(state: KeyState, key: &PublicKey) -> Self {
+        Self {
+            kid: key.kid.to_string(),
+            alg: key.alg.as_str(),
+            state: state.as_str(),
+            created_at: key.created_at.to_string(),
+            published_at: key.published_at.to_string(),
+            activated_at: None,
+            deprecated_at: None,
+            verify_until: None,
+        }
+    }
+}
+
+fn window_until(activation: &Activation, timing: &Timing) -> String {
+    activation.at.plus(timing.idempotency_window).to_string()
+}
+
+const fn kind(kind: ActivationKind) -> &'static str {
+    match kind {
+        ActivationKind::Rotate => "rotate",
+        ActivationKind::Purge => "purge",
+    }
+}

@@ -1,0 +1,378 @@
+//! The composition root: configuration and [`Env`] in, services out, in order. The key set is
+//! loaded before any listener opens.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use pingora::proxy::ProxyHttp;
+use ring::rand::SystemRandom;
+use thiserror::Error;
+use tokio::sync::Semaphore;
+
+use crate::admin::{self, AdminCredential, AdminParts, Authenticator};
+use crate::clients::{Client, ClientRegistry, RegistryError, SecretHashError};
+use crate::clock::Clock;
+use crate::config::{AdminTokenSource, ClientSecretSource, Config, ProxyListener, Role};
+use crate::gateway::upstreams::{Upstream, UpstreamError};
+use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute};
+use crate::health::{self, HealthParts};
+use crate::http::{Bridge, BridgeLimits, LocalApp, RefusalLog};
+use crate::issuer::{self, IssuerParts, IssuerSpec, SLOW_CHECKS};
+use crate::keygen::KeyGenerator;
+use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
+use crate::store::{KeyStore, Keyring};
+use crate::telemetry::{
+    DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics, MetricsLabels, NO_ROUTE,
+    RouteLabels, RouteMetrics, TokenError,
+};
+use crate::token::Rejection;
+use crate::token::jose::install_crypto;
+
+/// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Makes keys.
+    pub keygen: Arc<dyn KeyGenerator>,
+    /// Keeps the key set.
+    pub store: Arc<dyn KeyStore>,
+    /// Seals private halves.
+    pub keyring: Arc<Keyring>,
+    /// The log.
+    pub log: Log,
+}
+
+/// Why the gateway cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A file with a secret or a hash cannot be read.
+    #[error("cannot read {path}: {source}; `portcullis init` makes missing secrets")]
+    SecretFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Others may read a file with a secret.
+    #[error("{path} has mode {mode:04o}, so others may read it: chmod 0600 {path}")]
+    SecretMode {
+        /// The file.
+        path: String,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A client's hash cannot be used.
+    #[error("client `{client}`: {source}")]
+    ClientSecret {
+        /// The client.
+        client: String,
+        /// Why.
+        source: SecretHashError,
+    },
+    /// The admin token is too short or its hash has the wrong form.
+    #[error("admin token `{name}`: {rule}")]
+    AdminToken {
+        /// The token's name.
+        name: String,
+        /// What is wrong.
+        rule: &'static str,
+    },
+    /// The clients do not make a registry.
+    #[error(transparent)]
+    Clients(#[from] RegistryError),
+    /// An upstream cannot be used.
+    #[error(transparent)]
+    Upstream(#[from] UpstreamError),
+    /// The key set cannot be used.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    /// Two metrics collide.
+    #[error("the metrics cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The gateway, composed, before any listener is open.
+pub struct App {
+    /// The life cycle.
+    pub lifecycle: Arc<Lifecycle>,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    gateway: Arc<GatewayParts>,
+    issuer: IssuerParts,
+    admin: Arc<AdminParts>,
+    health: HealthParts,
+    issuer_metrics: Arc<RouteMetrics>,
+    unmatched: Arc<RouteMetrics>,
+    refusals: RefusalLog,
+}
+
+impl fmt::Debug for App {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App").finish_non_exhaustive()
+    }
+}
+
+impl App {
+    /// Composes everything and loads the key set. `stopping` says whether the process is ending.
+    ///
+    /// # Errors
+    /// [`StartError`], before anything was opened.
+    pub async fn build(
+        config: &Config,
+        env: Env,
+        stopping: Arc<dyn Fn() -> bool + Send + Sync>,
+    ) -> Result<Self, StartError> {
+        install_crypto();
+        let rng = SystemRandom::new();
+        let metrics = Arc::new(metrics_of(config)?);
+        metrics.attach_log(&env.log);
+        let clients = Arc::new(ClientRegistry::new(clients_of(config)?, &rng)?);
+        let authenticator = Authenticator::new(credentials_of(config)?);
+
+        let parts = lifecycle::Parts {
+            store: env.store,
+            keygen: env.keygen,
+            keyring: env.keyring,
+            clock: Arc::clone(&env.clock),
+            metrics: Arc::clone(&metrics),
+            log: env.log.clone(),
+        };
+        let policy = Policy {
+            issuer: config.issuer.url.clone(),
+            algorithm: config.issuer.algorithm,
+            timing: config.keys.timing.clone(),
+        };
+        let lifecycle = Lifecycle::start(parts, policy, worker_names(config)).await?;
+
+        let reasons = Rejection::ALL.map(Rejection::as_str).into_iter();
+        let denials = DenialLog::new(
+            &env.log,
+            DENIAL_LINES_PER_SECOND,
+            reasons.chain(gateway::REASONS).chain(TokenError::ALL.iter().map(|error| error.as_str())),
+        );
+        let issuer_metrics = route_metrics(&metrics, ISSUER_ROUTE)?;
+        let unmatched = route_metrics(&metrics, NO_ROUTE)?;
+        let gateway = Arc::new(GatewayParts {
+            published: lifecycle.published(),
+            routes: routes_of(config, &metrics)?,
+            limits: config.limits.clone(),
+            realm: config.issuer.url.clone(),
+            clock: Arc::clone(&env.clock),
+            log: env.log.clone(),
+            denials: denials.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let issuer = IssuerParts {
+            spec: Arc::new(issuer_spec(config)),
+            published: lifecycle.published(),
+            clients,
+            clock: Arc::clone(&env.clock),
+            log: env.log.clone(),
+            denials,
+            metrics: Arc::clone(&metrics),
+            slow_checks: Arc::new(Semaphore::new(SLOW_CHECKS)),
+            rng,
+            worker: 0,
+        };
+        let admin = Arc::new(AdminParts {
+            lifecycle: Arc::clone(&lifecycle),
+            authenticator,
+            clock: env.clock,
+            log: env.log.clone(),
+            metrics: Arc::clone(&metrics),
+        });
+        let health = HealthParts { published: lifecycle.published(), metrics: Arc::clone(&metrics), stopping };
+        let refusals = refusal_log(env.log);
+        Ok(Self { lifecycle, metrics, gateway, issuer, admin, health, issuer_metrics, unmatched, refusals })
+    }
+
+    /// The proxy of worker number `worker` on a listener.
+    #[must_use]
+    pub fn gateway(&self, listener: &ProxyListener, worker: usize) -> impl ProxyHttp<CTX: Send + Sync> + Send + Sync + use<> {
+        let mut local = Vec::new();
+        if listener.serves.issuer {
+            let parts = IssuerParts { worker, ..self.issuer.clone() };
+            local.push(LocalEndpoints {
+                paths: parts.spec.paths().all(),
+                bridge: self.bridge(issuer::router(parts)),
+                metrics: Arc::clone(&self.issuer_metrics),
+            });
+        }
+        if listener.serves.health {
+            local.push(LocalEndpoints {
+                paths: health::HEALTH_PATHS.map(str::to_owned).to_vec(),
+                bridge: self.bridge(health::health_router(self.health.clone())),
+                metrics: Arc::clone(&self.unmatched),
+            });
+        }
+        let unmatched = Arc::clone(&self.unmatched);
+        Gateway::new(Arc::clone(&self.gateway), worker, listener.serves.routes, local, unmatched)
+    }
+
+    /// The admin listener's application.
+    #[must_use]
+    pub fn admin(&self) -> LocalApp {
+        LocalApp::new(self.bridge(admin::router(Arc::clone(&self.admin))))
+    }
+
+    /// The metrics listener's application.
+    #[must_use]
+    pub fn metrics_app(&self) -> LocalApp {
+        LocalApp::new(self.bridge(health::metrics_router(self.health.clone())))
+    }
+
+    /// Writes the lines of refusals that come before any endpoint.
+    #[must_use]
+    pub fn refusals(&self) -> RefusalLog {
+        Arc::clone(&self.refusals)
+    }
+
+    fn bridge(&self, router: axum::Router) -> Bridge {
+        Bridge::new(router, BridgeLimits::default(), self.refusals())
+    }
+}
+
+/// Names of those who hold snapshots: one for each worker of each proxy listener.
+fn worker_names(config: &Config) -> Vec<String> {
+    let workers = config.server.workers;
+    let of = |address| (0..workers).map(move |number| format!("proxy {address} worker {number}"));
+    config.listeners.proxy.iter().flat_map(|listener| of(listener.address)).collect()
+}
+
+fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
+    let methods: Vec<Vec<&str>> = config
+        .routes
+        .iter()
+        .map(|route| route.matcher.methods.iter().map(http::Method::as_str).collect())
+        .collect();
+    let routes: Vec<RouteLabels<'_>> = config
+        .routes
+        .iter()
+        .zip(&methods)
+        .map(|(route, methods)| RouteLabels { name: &route.name, methods })
+        .collect();
+    let upstreams: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    Ok(Metrics::new(&MetricsLabels {
+        version: env!("CARGO_PKG_VERSION"),
+        routes: &routes,
+        upstreams: &upstreams,
+        admin_endpoints: &admin::ENDPOINTS,
+    })?)
+}
+
+fn route_metrics(metrics: &Metrics, name: &str) -> Result<Arc<RouteMetrics>, StartError> {
+    metrics.route(name).ok_or_else(|| StartError::Metrics(prometheus::Error::Msg(format!("no route `{name}`"))))
+}
+
+fn routes_of(config: &Config, metrics: &Metrics) -> Result<Vec<PreparedRoute>, StartError> {
+    let mut upstreams = Vec::new();
+    for spec in &config.upstreams {
+        let handles = metrics.upstream(&spec.name).ok_or_else(|| {
+            StartError::Metrics(prometheus::Error::Msg(format!("no upstream `{}`", spec.name)))
+        })?;
+        upstreams.push(Arc::new(Upstream::new(spec, handles)?));
+    }
+    let prepared = config.routes.iter().filter_map(|route| {
+        // The configuration was checked: every route names an upstream that exists.
+        let upstream = upstreams.iter().find(|upstream| upstream.name == route.upstream)?;
+        Some(route_metrics(metrics, &route.name).map(|metrics| PreparedRoute {
+            route: route.clone(),
+            upstream: Arc::clone(upstream),
+            metrics,
+        }))
+    });
+    prepared.collect()
+}
+
+fn issuer_spec(config: &Config) -> IssuerSpec {
+    let mut scopes: Vec<String> = config.clients.iter().flat_map(|client| client.scopes.clone()).collect();
+    scopes.sort_unstable();
+    scopes.dedup();
+    IssuerSpec {
+        url: config.issuer.url.clone(),
+        audience: config.issuer.audience.clone(),
+        scopes,
+        timing: config.keys.timing.clone(),
+    }
+}
+
+fn clients_of(config: &Config) -> Result<Vec<Client>, StartError> {
+    config
+        .clients
+        .iter()
+        .map(|client| {
+            let hash = match &client.secret {
+                ClientSecretSource::HashFile(path) => read_secret(path)?,
+                ClientSecretSource::Hash(hash) => hash.clone(),
+            };
+            let secret =
+                hash.parse().map_err(|source| StartError::ClientSecret { client: client.id.clone(), source })?;
+            Ok(Client {
+                id: client.id.clone(),
+                secret,
+                scopes: client.scopes.clone(),
+                token_ttl: client.token_ttl,
+            })
+        })
+        .collect()
+}
+
+/// Fewest characters of an admin token: 128 bits in base64url.
+const MIN_ADMIN_TOKEN: usize = 22;
+
+fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
+    config
+        .listeners
+        .admin
+        .tokens
+        .iter()
+        .map(|token| {
+            let name = token.name.clone();
+            let error = |rule| StartError::AdminToken { name: token.name.clone(), rule };
+            let role = match token.role {
+                Role::Viewer => admin::Role::Viewer,
+                Role::Operator => admin::Role::Operator,
+                Role::Admin => admin::Role::Admin,
+            };
+            match &token.source {
+                AdminTokenSource::File(path) => {
+                    let text = read_secret(path)?;
+                    let secret = text.trim();
+                    if secret.len() < MIN_ADMIN_TOKEN {
+                        return Err(error("it is shorter than 22 characters; make one with `portcullis init`"));
+                    }
+                    Ok(AdminCredential::of_token(name, role, secret.as_bytes()))
+                }
+                AdminTokenSource::HashFile(path) => {
+                    let text = read_secret(path)?;
+                    let digest = admin::parse_token_hash(text.trim())
+                        .ok_or_else(|| error("its hash_file must hold `sha256:` and 64 hexadecimal digits"))?;
+                    Ok(AdminCredential::of_digest(name, role, digest))
+                }
+            }
+        })
+        .collect()
+}
+
+/// Reads a file that nobody else may read.
+fn read_secret(path: &Path) -> Result<String, StartError> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let error = |source| StartError::SecretFile { path: path.to_owned(), source };
+    let mode = std::fs::metadata(path).map_err(error)?.permissions().mode() & 0o7777;
+    if mode & 0o077 != 0 {
+        return Err(StartError::SecretMode { path: path.display().to_string(), mode });
+    }
+    std::fs::read_to_string(path).map_err(error)
+}
+
+fn refusal_log(log: Log) -> RefusalLog {
+    Arc::new(move |refusal| {
+        log.event(Level::Info, "request_failed", refusal.cause)
+            .log_id(refusal.log_id)
+            .field("status", refusal.status.as_u16())
+            .field("peer", refusal.peer.map(|peer| peer.to_string()))
+            .emit();
+    })
+}

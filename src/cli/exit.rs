@@ -1,0 +1,81 @@
+//! How a command fails: one message, one exit code.
+
+use std::process::ExitCode;
+
+use thiserror::Error;
+
+use crate::app::StartError;
+use crate::config::ConfigErrors;
+use crate::lifecycle::LifecycleError;
+use crate::listeners::{BindError, ListenError, TlsError};
+use crate::store::{KeyringError, StoreError};
+
+/// Why a command failed.
+#[derive(Debug, Error)]
+pub(super) enum Failure {
+    #[error(transparent)]
+    Config(#[from] ConfigErrors),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Keyring(#[from] KeyringError),
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// Anything else, in words.
+    #[error("{0}")]
+    Other(String),
+    /// A value on the command line or on standard input that breaks a rule.
+    #[error("{0}")]
+    Usage(String),
+    /// Something is initialised only in part, and going on would lose what is there.
+    #[error("{0}")]
+    NotInitialised(String),
+}
+
+impl From<ListenError> for Failure {
+    fn from(error: ListenError) -> Self {
+        match error {
+            ListenError::Bind(error) => Self::Bind(error),
+            ListenError::Tls(error) => Self::Tls(error),
+        }
+    }
+}
+
+impl Failure {
+    pub(super) const fn code(&self) -> u8 {
+        match self {
+            Self::Config(_) | Self::Usage(_) | Self::Tls(_) => 2,
+            Self::Start(StartError::Lifecycle(LifecycleError::Store(error))) | Self::Store(error) => {
+                store_code(error)
+            }
+            Self::Start(StartError::SecretFile { .. } | StartError::SecretMode { .. })
+            | Self::Keyring(_)
+            | Self::NotInitialised(_) => 3,
+            Self::Start(
+                StartError::ClientSecret { .. }
+                | StartError::AdminToken { .. }
+                | StartError::Clients(_)
+                | StartError::Upstream(_),
+            ) => 2,
+            Self::Bind(_) => 4,
+            Self::Start(StartError::Lifecycle(_) | StartError::Metrics(_)) | Self::Other(_) => 1,
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "where a command line says why it failed")]
+    pub(super) fn report(&self) -> ExitCode {
+        eprintln!("portcullis: {self}");
+        ExitCode::from(self.code())
+    }
+}
+
+const fn store_code(error: &StoreError) -> u8 {
+    match error {
+        StoreError::Locked { .. } => 5,
+        _ => 3,
+    }
+}

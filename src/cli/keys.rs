@@ -1,0 +1,190 @@
+//! `portcullis keys`: list, rotate, rotate and purge.
+
+use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand, ValueEnum};
+use serde_json::{Value, json};
+
+use super::admin_client::{AdminClient, AdminTarget};
+use super::exit::Failure;
+
+#[derive(Debug, Args)]
+pub(super) struct KeysCommand {
+    #[command(subcommand)]
+    command: KeysVerb,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysVerb {
+    /// Show every key with its state and dates
+    List {
+        #[command(flatten)]
+        target: AdminTarget,
+        #[command(flatten)]
+        output: OutputFormat,
+    },
+    /// Make the pending key active; the old one goes on verifying what it signed
+    ///
+    /// Within the idempotency window (10 minutes by default) after an activation it changes
+    /// nothing and shows the earlier result.
+    #[command(after_help = "\
+For a leaked key:
+  portcullis keys rotate --purge
+Every key that verifies now dies at once, and every token with it. The command asks first; in a
+script add --yes, and --seen-revision so that a repeated call cannot kill clients that recovered.")]
+    Rotate(RotateArgs),
+}
+
+#[derive(Debug, Args)]
+struct RotateArgs {
+    #[command(flatten)]
+    target: AdminTarget,
+    #[command(flatten)]
+    output: OutputFormat,
+    /// Purge: only new keys are valid, at once; every token issued so far is refused
+    #[arg(long)]
+    purge: bool,
+    /// With --purge: the revision of the key set you looked at; the current one by default
+    #[arg(long, value_name = "N", requires = "purge")]
+    seen_revision: Option<u64>,
+    /// Why, for the audit (at most 256 characters)
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+    /// Do not ask before a purge
+    #[arg(long, short)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct OutputFormat {
+    /// How to print the answer
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
+    match &command.command {
+        KeysVerb::List { target, output } => list(target, output.output),
+        KeysVerb::Rotate(args) => rotate(args),
+    }
+}
+
+fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
+    let set = target.client()?.get("/admin/v1/keys")?;
+    match output {
+        Output::Json => print_json(&set),
+        Output::Table => {
+            print_line(&format!("issuer {}, revision {}", text(&set, "issuer"), set["revision"]));
+            print_keys(&set);
+            print_line(&format!("next automatic rotation {}", text(&set, "next_rotation_at")));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
+    let client = args.target.client()?;
+    let mut body = json!({ "purge": args.purge });
+    if let Some(reason) = &args.reason {
+        body["reason"] = json!(reason);
+    }
+    if args.purge {
+        body["seen_revision"] = json!(seen_revision(args, &client)?);
+    }
+    let answer = client.post("/admin/v1/keys/rotate", &body)?;
+    match args.output.output {
+        Output::Json => print_json(&answer),
+        Output::Table => print_rotation(&answer),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Asks before a purge, unless told not to; the key set is shown first.
+fn seen_revision(args: &RotateArgs, client: &AdminClient) -> Result<u64, Failure> {
+    if let (Some(seen), true) = (args.seen_revision, args.yes) {
+        return Ok(seen);
+    }
+    let set = client.get("/admin/v1/keys")?;
+    let current = set["revision"].as_u64().unwrap_or_default();
+    if !args.yes {
+        if !std::io::stdin().is_terminal() {
+            return Err(Failure::Usage("a purge asks first; in a script add --yes".to_owned()));
+        }
+        print_keys(&set);
+        confirm()?;
+    }
+    Ok(args.seen_revision.unwrap_or(current))
+}
+
+#[expect(clippy::print_stderr, reason = "a question to the person at the terminal")]
+fn confirm() -> Result<(), Failure> {
+    eprint!(
+        "All of these keys die at once, and every access token issued so far is refused.\n\
+         Type purge to go on: "
+    );
+    let _unwritable = std::io::stderr().flush();
+    let mut line = String::new();
+    let read = std::io::stdin().lock().read_line(&mut line);
+    if read.is_ok() && line.trim() == "purge" {
+        return Ok(());
+    }
+    Err(Failure::Other("not confirmed; nothing was changed".to_owned()))
+}
+
+fn print_rotation(answer: &Value) {
+    let kind = if text(answer, "kind") == "purge" { "Rotate and purge" } else { "Rotate" };
+    if answer["changed"] == json!(true) {
+        print_line(&format!("{kind} done: {} is active, revision {}", text(answer, "activated"), answer["revision"]));
+    } else {
+        print_line(&format!(
+            "nothing changed: {kind} was already done at {}; a new Rotate is possible from {}",
+            text(answer, "at"),
+            text(answer, "idempotency_window_until")
+        ));
+    }
+    print_keys(answer);
+    let Some(receipt) = answer.get("receipt") else { return };
+    match receipt["drained_at"].as_str() {
+        Some(at) => print_line(&format!("over since {at}: no worker of this gateway holds a purged key")),
+        None => print_line(&format!("NOT over: still held by {}", receipt["still_held_by"])),
+    }
+    print_line(&format!(
+        "requests admitted before and still open: {}; verifiers elsewhere may use a cached JWKS until {}",
+        receipt["open_requests"],
+        text(receipt, "external_verifiers_until")
+    ));
+}
+
+fn print_keys(set: &Value) {
+    print_line(&format!("{:<11} {:<6} {:<44} {:<25} VERIFIES UNTIL", "STATE", "ALG", "KID", "ACTIVE SINCE"));
+    for key in set["keys"].as_array().into_iter().flatten() {
+        print_line(&format!(
+            "{:<11} {:<6} {:<44} {:<25} {}",
+            text(key, "state"),
+            text(key, "alg"),
+            text(key, "kid"),
+            text(key, "activated_at"),
+            text(key, "verify_until")
+        ));
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or("-")
+}
+
+fn print_json(value: &Value) {
+    print_line(&value.to_string());
+}
+
+#[expect(clippy::print_stdout, reason = "the answer of the command")]
+fn print_line(line: &str) {
+    println!("{line}");
+}

@@ -1,0 +1,216 @@
+//! `portcullis serve`: opens the store, composes the application, opens the listeners, runs.
+
+use std::io::IsTerminal as _;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::{Server, ShutdownWatch};
+use pingora::services::background::{BackgroundService, background_service};
+
+use crate::app::{App, Env};
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, LogFormat, StoreSettings, TlsFiles};
+use crate::keygen::RingKeyGenerator;
+use crate::lifecycle::{Lifecycle, scheduler};
+use crate::listeners::{
+    self, Finish, Listener, ListenerSpec, Shared, Sources, Stop, TlsSpec, check_sockets,
+    local_listener, probe, proxy_listeners,
+};
+use crate::store::{FileStore, FileStoreConfig, Keyring};
+use crate::telemetry::{Format, Level, Log, LogWriter, install_bridge};
+
+use super::ConfigFile;
+use super::exit::Failure;
+
+/// How long the log may take to write its last lines.
+const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
+
+pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
+    let config = file.load()?;
+    serve(&config, |_| (), |_| ())
+}
+
+/// Runs the gateway. `also` adds services, `ready` is called when the listeners are about to open.
+pub(super) fn serve(
+    config: &Config,
+    also: impl FnOnce(&mut Extras<'_>),
+    ready: impl FnOnce(&Config),
+) -> Result<ExitCode, Failure> {
+    harden();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let (log, writer) = start_log(config, &clock);
+
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
+    let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
+    let store = runtime.block_on(open_store(config, &keyring, &clock))?;
+    probe(&addresses(config))?;
+
+    let stop = Stop::new(config.server.shutdown_grace);
+    let env = Env { clock, keygen: Arc::new(RingKeyGenerator), store: Arc::new(store), keyring, log: log.clone() };
+    let stopping = { let stop = Arc::clone(&stop); Arc::new(move || stop.has_begun()) };
+    let app = runtime.block_on(App::build(config, env, stopping))?;
+    let mut server = Server::new_with_opt_and_conf(None, listeners::server_conf(config.server.shutdown_grace));
+    let shared = Shared::new(Arc::clone(&stop), &config.limits, app.refusals());
+    let sources = Sources::new(config.limits.max_connections_per_address);
+    add_listeners(&mut server, config, &app, &shared, &sources)?;
+    server.add_service(background_service(
+        "schedule",
+        Schedule { lifecycle: Arc::clone(&app.lifecycle), stop: Arc::clone(&stop) },
+    ));
+    also(&mut Extras { server: &mut server, shared: &shared, sources: &sources });
+
+    log.event(Level::Info, "started", "the gateway is about to listen")
+        .field("version", env!("CARGO_PKG_VERSION"))
+        .field("revision", app.lifecycle.current_set().revision)
+        .field("workers", config.server.workers)
+        .emit();
+    ready(config);
+    drop(runtime);
+    let outcome = listeners::run(server, &stop, finish(app, log, writer));
+    Ok(ExitCode::from(outcome.exit_code()))
+}
+
+/// Where [`serve`] lets a caller add services.
+pub(super) struct Extras<'a> {
+    pub(super) server: &'a mut Server,
+    pub(super) shared: &'a Shared,
+    pub(super) sources: &'a Arc<Sources>,
+}
+
+async fn open_store(config: &Config, keyring: &Arc<Keyring>, clock: &Arc<dyn Clock>) -> Result<FileStore, Failure> {
+    Ok(FileStore::open(file_store(config, keyring, clock)).await?)
+}
+
+/// The file store of a configuration.
+pub(super) fn file_store(config: &Config, keyring: &Arc<Keyring>, clock: &Arc<dyn Clock>) -> FileStoreConfig {
+    let StoreSettings::File(dir) = &config.keys.store;
+    FileStoreConfig {
+        dir: dir.clone(),
+        issuer: config.issuer.url.clone(),
+        keyring: Arc::clone(keyring),
+        clock: Arc::clone(clock),
+    }
+}
+
+fn start_log(config: &Config, clock: &Arc<dyn Clock>) -> (Log, LogWriter) {
+    let format = match config.log.format {
+        LogFormat::Json => Format::Json,
+        LogFormat::Human => Format::Human,
+        LogFormat::Auto if std::io::stdout().is_terminal() => Format::Human,
+        LogFormat::Auto => Format::Json,
+    };
+    let (log, writer) = Log::start(format, std::io::stdout(), Arc::clone(clock));
+    // Only a second gateway in the same process could have installed one before.
+    let _installed_already = install_bridge(&log);
+    (log, writer)
+}
+
+fn add_listeners(
+    server: &mut Server,
+    config: &Config,
+    app: &App,
+    shared: &Shared,
+    sources: &Arc<Sources>,
+) -> Result<(), Failure> {
+    let workers = config.server.workers;
+    let others = 1 + usize::from(config.listeners.metrics.is_some());
+    check_sockets(config.listeners.proxy.len(), workers, others)?;
+    for (index, listener) in config.listeners.proxy.iter().enumerate() {
+        let spec = ListenerSpec {
+            address: listener.address,
+            tls: listener.tls.as_ref().map(|files| tls_spec(files, listener.h2)),
+        };
+        let next = AtomicUsize::new(index * workers);
+        let make = || app.gateway(listener, next.fetch_add(1, Ordering::SeqCst));
+        let conf = Arc::clone(&server.configuration);
+        for service in proxy_listeners(&conf, &spec, workers, sources, shared, make)? {
+            server.add_service(service);
+        }
+    }
+    // Operators and scrapes have their own places: a crowd of clients cannot take them.
+    let own = Sources::new(config.limits.max_connections_per_address);
+    let admin = &config.listeners.admin;
+    let spec = ListenerSpec { address: admin.address, tls: admin.tls.as_ref().map(|files| tls_spec(files, false)) };
+    add(server, local_listener("admin", &spec, app.admin(), &own, shared)?);
+    if let Some(metrics) = &config.listeners.metrics {
+        let tls = metrics.tls.as_ref().map(|files| tls_spec(files, false));
+        let spec = ListenerSpec { address: metrics.address, tls };
+        add(server, local_listener("metrics", &spec, app.metrics_app(), &own, shared)?);
+    }
+    Ok(())
+}
+
+fn add(server: &mut Server, listener: Listener<crate::http::LocalApp>) {
+    server.add_service(listener);
+}
+
+fn addresses(config: &Config) -> Vec<SocketAddr> {
+    let proxies = config.listeners.proxy.iter().map(|listener| listener.address);
+    let metrics = config.listeners.metrics.iter().map(|listener| listener.address);
+    proxies.chain([config.listeners.admin.address]).chain(metrics).collect()
+}
+
+fn tls_spec(files: &TlsFiles, h2: bool) -> TlsSpec {
+    TlsSpec {
+        cert_file: files.cert_file.clone(),
+        key_file: files.key_file.clone(),
+        client_ca_file: files.client_ca_file.clone(),
+        h2,
+    }
+}
+
+/// The TLS settings of every listener, for checking.
+pub(super) fn tls_specs(config: &Config) -> Vec<TlsSpec> {
+    let proxies = config.listeners.proxy.iter().filter_map(|listener| {
+        listener.tls.as_ref().map(|files| tls_spec(files, listener.h2))
+    });
+    let admin = config.listeners.admin.tls.iter().map(|files| tls_spec(files, false));
+    let metrics = config.listeners.metrics.iter().flat_map(|listener| &listener.tls);
+    proxies.chain(admin).chain(metrics.map(|files| tls_spec(files, false))).collect()
+}
+
+/// In order: the application goes, and with it the store and its lock; then the log is flushed.
+fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
+    vec![
+        Finish::new("unlock the store", move || drop(app)),
+        Finish::new("flush the log", move || {
+            log.event(Level::Info, "stopped", "the gateway has stopped").emit();
+            let _in_time = writer.flush(FLUSH_PATIENCE);
+        }),
+    ]
+}
+
+/// No core dumps: they would hold private keys.
+fn harden() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    // Neither fails for lowering one's own rights; if one did, the other still holds.
+    let _lowered = setrlimit(Resource::Core, none);
+    let _set = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+/// Drives the schedule on a thread of its own.
+struct Schedule {
+    lifecycle: Arc<Lifecycle>,
+    stop: Arc<Stop>,
+}
+
+#[async_trait]
+impl BackgroundService for Schedule {
+    /// Pingora's own watch would come only after the last request; the schedule ends at once.
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let mut watch = self.stop.watch();
+        let stopped = async move {
+            // An error means that the server is gone, which is a stop as well.
+            let _stopped = watch.wait_for(|stop| *stop).await;
+        };
+        scheduler::run(Arc::clone(&self.lifecycle), stopped).await;
+    }
+}

@@ -1,0 +1,212 @@
+//! From a request to a route, and from its token to an admission or a refusal.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use pingora::proxy::Session;
+use pingora::{Error, ErrorType, Result};
+
+use crate::lifecycle::published::Permit;
+use crate::lifecycle::{Snapshot, state_label};
+use crate::telemetry::{Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
+use crate::token::{self, Claims, Refused, Rejection, RouteRules};
+
+use super::context::RequestContext;
+use super::limits::host_of;
+use super::reply::Reply;
+use super::routes::Auth;
+use super::{Gateway, LocalEndpoints, PreparedRoute, bearer, path};
+
+/// What verification under a snapshot leaves behind.
+struct Admission {
+    claims: Claims,
+    permit: Permit,
+    state: KeyStateLabel,
+}
+
+/// A refusal, owned, so that the snapshot is let go before anything is awaited.
+struct Denial {
+    rejection: Rejection,
+    kid: Option<String>,
+    client_id: Option<String>,
+    alarm: Option<&'static str>,
+    purged: Option<KeySeries>,
+}
+
+impl Gateway {
+    pub(super) fn local_endpoint(&self, session: &Session) -> Option<&LocalEndpoints> {
+        let path = session.req_header().uri.path();
+        self.local.iter().find(|local| local.paths.iter().any(|own| own == path))
+    }
+
+    pub(super) async fn serve_local(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        local: &LocalEndpoints,
+    ) -> Result<bool> {
+        ctx.local = true;
+        ctx.in_flight = Some(local.metrics.in_flight());
+        local.bridge.serve(session.as_downstream_mut(), None).await;
+        Ok(true)
+    }
+
+    /// Finds the route and does what it demands. `true` when the request was refused and answered.
+    pub(super) async fn admit(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        match path::canonical(session.req_header().uri.path()) {
+            Err(error) => return self.refuse_path(session, ctx, error).await,
+            Ok(Some(canonical)) => rewrite_path(session, &canonical)?,
+            Ok(None) => {}
+        }
+        let Some(index) = self.match_route(session) else {
+            return self.refuse_request(session, ctx, 404, "no route takes this request").await;
+        };
+        ctx.route = Some(index);
+        let Some(prepared) = self.parts.routes.get(index) else { return Ok(false) };
+        ctx.in_flight = Some(prepared.metrics.in_flight());
+        match &prepared.route.auth {
+            Auth::None => {
+                prepared.metrics.public();
+                Ok(false)
+            }
+            Auth::Bearer(rules) => self.admit_bearer(session, ctx, prepared, rules).await,
+        }
+    }
+
+    fn match_route(&self, session: &Session) -> Option<usize> {
+        if !self.serves_routes {
+            return None;
+        }
+        let request = session.req_header();
+        let host = host_of(request);
+        let path = request.uri.path();
+        self.parts.routes.iter().position(|prepared| prepared.route.matcher.takes(&host, path, &request.method))
+    }
+
+    async fn admit_bearer(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        prepared: &PreparedRoute,
+        rules: &RouteRules,
+    ) -> Result<bool> {
+        let started = Instant::now();
+        let verdict = match bearer::token(&session.req_header().headers) {
+            Err(rejection) => Err(Denial::of(rejection)),
+            Ok(token) => self.verify(token, rules),
+        };
+        self.parts.metrics.auth_duration(started.elapsed().as_secs_f64());
+        match verdict {
+            Ok(admission) => {
+                prepared.metrics.allowed(admission.state);
+                ctx.admitted = Some((admission.claims, admission.permit));
+                Ok(false)
+            }
+            Err(denial) => self.refuse_token(session, ctx, prepared, rules, &denial).await,
+        }
+    }
+
+    /// One snapshot, held from the look at the key to the permit; no lock, no waiting.
+    fn verify(&self, token: &[u8], rules: &RouteRules) -> std::result::Result<Admission, Denial> {
+        self.parts.published.with(self.worker, |snapshot| {
+            let now = self.parts.clock.now();
+            match token::verify(token, &snapshot.keys, rules, now) {
+                Ok(accepted) => Ok(Admission {
+                    permit: snapshot.permit(accepted.key.index),
+                    state: state_label(accepted.key.state),
+                    claims: accepted.claims,
+                }),
+                Err(refused) => Err(Denial::under(snapshot, refused)),
+            }
+        })
+    }
+
+    async fn refuse_token(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        prepared: &PreparedRoute,
+        rules: &RouteRules,
+        denial: &Denial,
+    ) -> Result<bool> {
+        match &denial.purged {
+            Some(series) => prepared.metrics.denied_by_purge(series),
+            None => prepared.metrics.denied(denial.rejection),
+        }
+        let reason = denial.rejection.as_str();
+        let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
+        let log_id = disposition.log_id();
+        ctx.log_id = Some(log_id);
+        if let Disposition::Own(_) = disposition {
+            let (level, message) = match denial.alarm {
+                Some(alarm) => (Level::Error, alarm),
+                None => (Level::Info, "a request was refused"),
+            };
+            self.parts
+                .log
+                .event(level, "request_denied", message)
+                .log_id(log_id)
+                .field("reason", reason)
+                .field("status", denial.rejection.answer().status)
+                .field("route", prepared.route.name.as_str())
+                .field("kid", denial.kid.as_deref().unwrap_or("unknown"))
+                .outside("client_id", denial.client_id.as_deref().unwrap_or_default())
+                .outside("method", session.req_header().method.as_str())
+                .outside("path", session.req_header().uri.path())
+                .field("peer", session.client_addr().map(ToString::to_string))
+                .emit();
+        }
+        let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id);
+        reply.send(session).await.map(|()| true)
+    }
+
+    pub(super) fn metrics_of(&self, session: &Session, ctx: &RequestContext) -> &Arc<RouteMetrics> {
+        match (self.route(ctx), ctx.local) {
+            (Some(prepared), _) => &prepared.metrics,
+            (None, true) => self.local_endpoint(session).map_or(&self.unmatched, |local| &local.metrics),
+            (None, false) => &self.unmatched,
+        }
+    }
+}
+
+impl Denial {
+    const fn of(rejection: Rejection) -> Self {
+        Self { rejection, kid: None, client_id: None, alarm: None, purged: None }
+    }
+
+    fn under(snapshot: &Snapshot, refused: Refused<'_>) -> Self {
+        let purged = (refused.rejection == Rejection::KeyPurged)
+            .then(|| refused.tombstone.and_then(|index| snapshot.tombstone_series.get(index)))
+            .flatten();
+        Self {
+            rejection: refused.rejection,
+            kid: refused.kid.map(ToString::to_string),
+            client_id: refused.client_id,
+            alarm: refused.alarm,
+            purged: purged.cloned(),
+        }
+    }
+}
+
+impl RequestContext {
+    /// Ends a request that a purged key admitted, at its next sign of life.
+    pub(super) fn check_not_purged(&self) -> Result<()> {
+        match &self.admitted {
+            Some((_, permit)) if permit.key_was_purged() => Err(Error::explain(
+                ErrorType::HTTPStatus(401),
+                "the key that admitted this request was purged",
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn rewrite_path(session: &mut Session, canonical: &str) -> Result<()> {
+    let query = session.req_header().uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let target = format!("{canonical}{query}");
+    let uri = target
+        .parse::<http::Uri>()
+        .map_err(|cause| Error::because(ErrorType::HTTPStatus(400), "the request target is not a URI", cause))?;
+    session.req_header_mut().set_uri(uri);
+    Ok(())
+}

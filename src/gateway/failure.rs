@@ -1,0 +1,136 @@
+//! Answers to what goes wrong outside of token verification: broken requests, missing routes,
+//! upstreams that are dead or hang.
+
+use pingora::proxy::{FailToProxy, Session};
+use pingora::{Error, ErrorSource, ErrorType, Result};
+
+use crate::telemetry::{Disposition, Level};
+
+use super::Gateway;
+use super::context::RequestContext;
+use super::path::PathError;
+use super::reply::Reply;
+
+/// Reasons for the summary line of an overload; see [`reason_of`].
+pub const REASONS: [&str; 5] =
+    ["bad_request", "no_route", "upstream_failed", "upstream_timeout", "internal"];
+
+impl Gateway {
+    pub(super) async fn refuse_path(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        error: PathError,
+    ) -> Result<bool> {
+        let rule = match error {
+            PathError::NotOrigin => "the request target does not begin with a slash",
+            PathError::DotSegment => "the path has a dot segment",
+            PathError::EmptySegment => "the path has an empty segment",
+            PathError::Encoding => "the path has a percent-encoding that is broken or hides a special character",
+            PathError::Character => "the path has a character that is not allowed",
+        };
+        self.refuse_request(session, ctx, 400, rule).await
+    }
+
+    /// Answers a request that is refused before its token is looked at.
+    pub(super) async fn refuse_request(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        status: u16,
+        rule: &'static str,
+    ) -> Result<bool> {
+        if status != 404 {
+            // Whoever breaks the framing may have smuggled a second request.
+            session.set_keepalive(None);
+        }
+        self.reply(session, ctx, status, rule, None).await.map(|()| true)
+    }
+
+    pub(super) async fn answer_failure(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
+        let (error_code, detail) = failure_answer(error);
+        session.set_keepalive(None);
+        if error_code == 0 {
+            return FailToProxy { error_code, can_reuse_downstream: false };
+        }
+        // When the answer cannot be written the client is gone; the line is written all the same.
+        let _gone = self.reply(session, ctx, error_code, detail, Some(error)).await;
+        FailToProxy { error_code, can_reuse_downstream: false }
+    }
+
+    async fn reply(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+        status: u16,
+        detail: &'static str,
+        cause: Option<&Error>,
+    ) -> Result<()> {
+        let disposition = self.parts.denials.note(self.parts.clock.now(), reason_of(status));
+        let log_id = disposition.log_id();
+        ctx.log_id = Some(log_id);
+        if let Disposition::Own(_) = disposition {
+            let route = self.route(ctx);
+            let level = if status >= 500 { Level::Warn } else { Level::Info };
+            self.parts
+                .log
+                .event(level, "request_failed", detail)
+                .log_id(log_id)
+                .field("status", status)
+                .field("route", route.map_or("none", |prepared| prepared.route.name.as_str()))
+                .field("upstream", route.map(|prepared| prepared.upstream.name.as_str()))
+                .field("endpoints_tried", ctx.tries)
+                .outside("cause", cause.map(ToString::to_string).unwrap_or_default())
+                .outside("method", session.req_header().method.as_str())
+                .outside("path", session.req_header().uri.path())
+                .field("peer", session.client_addr().map(ToString::to_string))
+                .emit();
+        }
+        if session.response_written().is_some() {
+            // The header is out; the connection is cut, so that nobody takes the rest for whole.
+            return Ok(());
+        }
+        Reply::plain(status, detail, log_id).send(session).await
+    }
+}
+
+const fn reason_of(status: u16) -> &'static str {
+    match status {
+        404 => "no_route",
+        502 => "upstream_failed",
+        504 => "upstream_timeout",
+        500..=599 => "internal",
+        _ => "bad_request",
+    }
+}
+
+/// Status and text of a failure; status 0 when the client is gone.
+fn failure_answer(error: &Error) -> (u16, &'static str) {
+    match (error.etype(), error.esource()) {
+        (ErrorType::HTTPStatus(413), _) => (413, "the request body is too large"),
+        (ErrorType::HTTPStatus(401), _) => (401, "the key that admitted this request was purged"),
+        (ErrorType::HTTPStatus(502), _) => (502, "the upstream has no endpoint"),
+        (ErrorType::HTTPStatus(status @ 400..=499), _) => (*status, "the request is not acceptable"),
+        (ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout, _) => {
+            (504, "the upstream could not be reached in time")
+        }
+        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Upstream) => {
+            (504, "the upstream did not answer in time")
+        }
+        (_, ErrorSource::Upstream) => (502, "the upstream could not be reached or broke off"),
+        (
+            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+            ErrorSource::Downstream,
+        ) => (0, ""),
+        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Downstream) => {
+            (408, "the request did not arrive in time")
+        }
+        (_, ErrorSource::Downstream) => (400, "the request is malformed"),
+        (_, ErrorSource::Internal | ErrorSource::Unset) => (500, "the request could not be handled"),
+    }
+}

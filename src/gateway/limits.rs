@@ -1,0 +1,213 @@
+//! Bounds on what one downstream connection or request may cost.
+
+use std::time::Duration;
+
+use http::Method;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use pingora::http::RequestHeader;
+
+/// Limits of every proxy listener. Defaults are the safe edge settings.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Time from the first byte of a request (or the accept) until its header is complete.
+    pub header_timeout: Duration,
+    /// Time that a keep-alive connection may idle between two requests.
+    pub keepalive_timeout: Duration,
+    /// Largest header block in bytes, request line included.
+    pub max_header_bytes: usize,
+    /// Most header fields.
+    pub max_header_fields: usize,
+    /// Largest request body in bytes.
+    pub max_body_bytes: u64,
+    /// Most connections of one source address at a time.
+    pub max_connections_per_address: u32,
+    /// Whether field names containing `_` pass; off, because origins may fold `_` into `-`.
+    pub allow_underscore_names: bool,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_timeout: Duration::from_secs(5),
+            keepalive_timeout: Duration::from_secs(75),
+            max_header_bytes: 32 * 1024,
+            max_header_fields: 100,
+            max_body_bytes: 10 * 1024 * 1024,
+            max_connections_per_address: 4096,
+            allow_underscore_names: false,
+        }
+    }
+}
+
+/// A request that is refused before anybody looks at its token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// HTTP status.
+    pub status: u16,
+    /// The rule, for the client and the log.
+    pub rule: &'static str,
+}
+
+const fn violation(status: u16, rule: &'static str) -> Violation {
+    Violation { status, rule }
+}
+
+impl Limits {
+    /// Checks a request header. `raw` is the header block as received, on HTTP/1 only.
+    ///
+    /// # Errors
+    /// The first rule that the request breaks.
+    pub fn check(&self, request: &RequestHeader, raw: Option<&[u8]>) -> Result<(), Violation> {
+        if matches!(request.method, Method::TRACE | Method::CONNECT) {
+            return Err(violation(405, "the method is not allowed"));
+        }
+        if let Some(raw) = raw {
+            self.check_raw(raw)?;
+        }
+        if request.headers.len() > self.max_header_fields {
+            return Err(violation(431, "the request has too many header fields"));
+        }
+        if !self.allow_underscore_names && request.headers.keys().any(|name| name.as_str().contains('_')) {
+            return Err(violation(400, "a header field name contains an underscore"));
+        }
+        self.check_length(request)?;
+        check_host(request)
+    }
+
+    fn check_raw(&self, raw: &[u8]) -> Result<(), Violation> {
+        if raw.len() > self.max_header_bytes {
+            return Err(violation(431, "the request header is too large"));
+        }
+        let mut previous = 0;
+        for byte in raw {
+            // RFC 9112 §2.2 lets a recipient take a bare LF; two recipients that differ there
+            // disagree about where the request ends.
+            if (*byte == b'\n') != (previous == b'\r') {
+                return Err(violation(400, "a line of the request header does not end with CR LF"));
+            }
+            previous = *byte;
+        }
+        Ok(())
+    }
+
+    fn check_length(&self, request: &RequestHeader) -> Result<(), Violation> {
+        let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
+        let Some(length) = lengths.next() else { return Ok(()) };
+        let digits = length.as_bytes();
+        let numeric = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        if lengths.next().is_some() || !numeric || request.headers.contains_key(TRANSFER_ENCODING) {
+            return Err(violation(400, "the length of the request body is ambiguous"));
+        }
+        let length = length.to_str().ok().and_then(|digits| digits.parse::<u64>().ok());
+        if length.is_none_or(|length| length > self.max_body_bytes) {
+            return Err(violation(413, "the request body is too large"));
+        }
+        Ok(())
+    }
+}
+
+/// RFC 9112 §3.2: exactly one valid Host, whatever the version of HTTP/1.
+fn check_host(request: &RequestHeader) -> Result<(), Violation> {
+    let bad = violation(400, "the request needs exactly one valid Host");
+    let mut hosts = request.headers.get_all(HOST).iter();
+    let authority = request.uri.authority().map(http::uri::Authority::as_str);
+    match (hosts.next(), hosts.next(), authority) {
+        (Some(host), None, authority) => {
+            let host = host.to_str().map_err(|_not_text| bad)?;
+            let agrees = authority.is_none_or(|authority| authority.eq_ignore_ascii_case(host));
+            if agrees && is_host(host) { Ok(()) } else { Err(bad) }
+        }
+        (None, None, Some(authority)) if is_host(authority) => Ok(()),
+        _ => Err(bad),
+    }
+}
+
+/// `uri-host [ ":" port ]` of RFC 9110 §7.2, without user information.
+fn is_host(text: &str) -> bool {
+    let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("v6", rest),
+        Some(_) => return false,
+        None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
+    };
+    let name_ok = !name.is_empty()
+        && name.len() <= 255
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+    let port_ok = port.is_empty()
+        || port.strip_prefix(':').is_some_and(|port| {
+            port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+        });
+    name_ok && port_ok
+}
+
+/// The host that routes match: lower case, without port. Call after [`Limits::check`].
+#[must_use]
+pub fn host_of(request: &RequestHeader) -> String {
+    let text = request
+        .headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
+        .unwrap_or_default();
+    let without_port = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => host,
+        _ => text,
+    };
+    without_port.to_ascii_lowercase()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(fields: &[(&'static str, &str)]) -> RequestHeader {
+        let mut request = RequestHeader::build(Method::GET, b"/x", None).unwrap();
+        for (name, value) in fields {
+            request.append_header(*name, *value).unwrap();
+        }
+        request
+    }
+
+    fn status(fields: &[(&'static str, &str)]) -> Option<u16> {
+        Limits::default().check(&request(fields), None).err().map(|violation| violation.status)
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["a", "a.test:8080", "127.0.0.1:1", "[::1]:8080", "[::1]", "A-b"] {
+            assert_eq!(status(&[("Host", good)]), None, "{good}");
+        }
+        for bad in ["", "a b", "x/y", "u@h", "a:b", "a:99999", "[::1", "[zz]", "a:1:2", "a,b"] {
+            assert_eq!(status(&[("Host", bad)]), Some(400), "{bad}");
+        }
+        assert_eq!(status(&[]), Some(400));
+        assert_eq!(status(&[("Host", "a"), ("Host", "a")]), Some(400));
+        assert_eq!(host_of(&request(&[("Host", "A.Test:80")])), "a.test");
+        assert_eq!(host_of(&request(&[("Host", "[::1]:80")])), "[::1]");
+    }
+
+    #[test]
+    fn lengths_and_names() {
+        let with = |name, value| status(&[("Host", "a"), (name, value)]);
+        assert_eq!(with("Content-Length", "10"), None);
+        assert_eq!(with("Content-Length", "10485761"), Some(413));
+        assert_eq!(with("Content-Length", "9223372036854775808"), Some(413));
+        assert_eq!(with("Content-Length", "99999999999999999999999"), Some(413));
+        assert_eq!(with("Content-Length", "+1"), Some(400));
+        assert_eq!(with("Content-Length", ""), Some(400));
+        assert_eq!(with("X_Auth_Subject", "me"), Some(400));
+        assert_eq!(
+            status(&[("Host", "a"), ("Content-Length", "1"), ("Transfer-Encoding", "chunked")]),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn raw_header_block() {
+        let limits = Limits { max_header_bytes: 64, ..Limits::default() };
+        let check = |raw: &[u8]| limits.check(&request(&[("Host", "a")]), Some(raw)).err().map(|v| v.status);
+        assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), None);
+        assert_eq!(check(b"GET / HTTP/1.1\nHost: a\r\n\r\n"), Some(400));
+        assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"), Some(400));
+        assert_eq!(check(&[b'a'; 65]), Some(431));
+    }
+}

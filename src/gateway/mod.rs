@@ -1,0 +1,241 @@
+//! The proxy: `impl ProxyHttp`, its phases in the order in which Pingora calls them.
+//!
+//! Invariants: nothing is forwarded that no route takes; a protected route forwards only what
+//! [`crate::token::verify`] accepted; a request takes no lock that a rotation, the store, the log
+//! or a scrape can hold. May import layers 0–3; never another edge.
+
+mod admission;
+pub mod bearer;
+mod context;
+mod failure;
+mod identity_headers;
+pub mod limits;
+mod path;
+mod reply;
+pub mod routes;
+pub mod upstreams;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::proxy::{FailToProxy, ProxyHttp, Session};
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+
+use crate::clock::Clock;
+use crate::http::Bridge;
+use crate::lifecycle::Published;
+use crate::telemetry::{CodeClass, DenialLog, Log, Metrics, RouteMetrics};
+
+pub use context::RequestContext;
+pub use failure::REASONS;
+use identity_headers::IdentityHeaders;
+use limits::Limits;
+use routes::Route;
+use upstreams::Upstream;
+
+/// What every worker of the gateway shares.
+pub struct GatewayParts {
+    /// Keys.
+    pub published: Arc<Published>,
+    /// Routes in order, each with its upstream and metrics.
+    pub routes: Vec<PreparedRoute>,
+    /// Bounds.
+    pub limits: Limits,
+    /// `realm` of challenges: the issuer.
+    pub realm: String,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// The log.
+    pub log: Log,
+    /// Decides whether a refusal gets a line of its own.
+    pub denials: DenialLog,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+impl fmt::Debug for GatewayParts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GatewayParts").field("realm", &self.realm).finish_non_exhaustive()
+    }
+}
+
+/// A route with everything that a request needs of it, resolved at start.
+#[derive(Debug)]
+pub struct PreparedRoute {
+    /// As configured.
+    pub route: Route,
+    /// Where it goes.
+    pub upstream: Arc<Upstream>,
+    /// What it counts.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// Endpoints of our own that a listener answers itself.
+#[derive(Clone, Debug)]
+pub struct LocalEndpoints {
+    /// Exact paths.
+    pub paths: Vec<String>,
+    /// Who answers.
+    pub bridge: Bridge,
+    /// What they count.
+    pub metrics: Arc<RouteMetrics>,
+}
+
+/// The proxy application of one worker on one listener.
+#[derive(Debug)]
+pub struct Gateway {
+    parts: Arc<GatewayParts>,
+    identity: IdentityHeaders,
+    /// Our number among the holders of snapshots.
+    worker: usize,
+    serves_routes: bool,
+    local: Vec<LocalEndpoints>,
+    /// Requests that no route takes.
+    unmatched: Arc<RouteMetrics>,
+}
+
+impl Gateway {
+    /// The application of worker number `worker`.
+    #[must_use]
+    pub fn new(
+        parts: Arc<GatewayParts>,
+        worker: usize,
+        serves_routes: bool,
+        local: Vec<LocalEndpoints>,
+        unmatched: Arc<RouteMetrics>,
+    ) -> Self {
+        let routes: Vec<Route> = parts.routes.iter().map(|prepared| prepared.route.clone()).collect();
+        Self { identity: IdentityHeaders::of(&routes), parts, worker, serves_routes, local, unmatched }
+    }
+
+    fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {
+        self.parts.routes.get(ctx.route?)
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Gateway {
+    type CTX = RequestContext;
+
+    fn new_ctx(&self) -> RequestContext {
+        RequestContext::new()
+    }
+
+    /// Limits, then our own endpoints, then route, token and rules.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+        if let Err(violation) = self.parts.limits.check(session.req_header(), raw(session).as_deref()) {
+            return self.refuse_request(session, ctx, violation.status, violation.rule).await;
+        }
+        if let Some(local) = self.local_endpoint(session) {
+            return self.serve_local(session, ctx, local).await;
+        }
+        self.admit(session, ctx).await
+    }
+
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
+        if ctx.body_bytes > self.parts.limits.max_body_bytes {
+            return Err(Error::explain(ErrorType::HTTPStatus(413), "the request body is too large"));
+        }
+        ctx.check_not_purged()
+    }
+
+    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+        ctx.tries += 1;
+        ctx.upstream_started = Some(Instant::now());
+        let no_endpoint = || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
+        self.route(ctx).and_then(|route| route.upstream.next_peer()).ok_or_else(no_endpoint)
+    }
+
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut RequestContext,
+        mut error: Box<Error>,
+    ) -> Box<Error> {
+        // Nothing was sent yet, so another endpoint may be tried whatever the method.
+        error.set_retry(self.route(ctx).is_some_and(|route| ctx.tries < route.upstream.endpoints));
+        error
+    }
+
+    /// After Pingora's own sanitising: what is set here reaches the upstream.
+    async fn upstream_request_filter(
+        &self,
+        session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        let Some(prepared) = self.route(ctx) else { return Ok(()) };
+        self.identity.strip(request, prepared.route.forward_token);
+        if let Some((claims, _)) = &ctx.admitted {
+            identity_headers::set(request, &prepared.route.identity_headers, claims)?;
+        }
+        forwarded_for(session, request)
+    }
+
+    async fn response_filter(
+        &self,
+        _session: &mut Session,
+        _response: &mut ResponseHeader,
+        ctx: &mut RequestContext,
+    ) -> Result<()> {
+        if let (Some(prepared), Some(since)) = (self.route(ctx), ctx.upstream_started.take()) {
+            prepared.upstream.metrics.observe(since.elapsed().as_secs_f64());
+        }
+        ctx.check_not_purged()
+    }
+
+    fn response_body_filter(
+        &self,
+        _session: &mut Session,
+        _body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut RequestContext,
+    ) -> Result<Option<std::time::Duration>> {
+        ctx.check_not_purged().map(|()| None)
+    }
+
+    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+        self.answer_failure(session, error, ctx).await
+    }
+
+    fn suppress_error_log(&self, _: &Session, _: &RequestContext, _: &Error) -> bool {
+        // The gateway writes its own line, with a Log ID and without the query.
+        true
+    }
+
+    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut RequestContext) {
+        let code = session.response_written().map_or(CodeClass::None, |header| CodeClass::of(header.status.as_u16()));
+        let metrics = self.metrics_of(session, ctx);
+        metrics.observe(session.req_header().method.as_str(), code, ctx.started.elapsed().as_secs_f64());
+    }
+}
+
+/// The header block as received; HTTP/1 only.
+fn raw(session: &Session) -> Option<Bytes> {
+    session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes())
+}
+
+/// Whatever the client says about itself is replaced by what the connection says.
+fn forwarded_for(session: &Session, request: &mut RequestHeader) -> Result<()> {
+    request.remove_header("Forwarded");
+    request.remove_header("X-Real-IP");
+    match session.client_addr().and_then(|address| address.as_inet()) {
+        Some(address) => request.insert_header("X-Forwarded-For", address.ip().to_string())?,
+        None => drop(request.remove_header("X-Forwarded-For")),
+    }
+    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    request.insert_header("X-Forwarded-Proto", if tls { "https" } else { "http" })
+}

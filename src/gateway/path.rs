@@ -1,0 +1,151 @@
+//! The canonical path: decided once, before any route is looked at, and forwarded byte for byte.
+//!
+//! What two readers could understand differently is refused: dot segments, empty segments,
+//! encoded slashes, dots, percent signs and NULs, parameters (`;`), backslashes, fragments.
+
+use std::fmt::Write as _;
+
+use thiserror::Error;
+
+/// A path that may mean different things to different readers.
+#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+pub(super) enum PathError {
+    /// Not `/…` (RFC 9112 §3.2.1).
+    #[error("the request target does not begin with a slash")]
+    NotOrigin,
+    /// `.` or `..` as a segment.
+    #[error("the path has a dot segment")]
+    DotSegment,
+    /// `//`.
+    #[error("the path has an empty segment")]
+    EmptySegment,
+    /// A percent sign without two hexadecimal digits, or an encoded byte that changes meaning.
+    #[error("the path has a percent-encoding that is broken or hides a special character")]
+    Encoding,
+    /// A byte that has no place in a path (RFC 3986 §3.3), or `;`.
+    #[error("the path has a character that is not allowed")]
+    Character,
+}
+
+/// The canonical form of `raw`; `None` when `raw` already is.
+///
+/// Encoded unreserved characters are decoded and the hexadecimal digits of the others are put in
+/// upper case (RFC 3986 §6.2.2).
+///
+/// # Errors
+/// [`PathError`] when the path is ambiguous.
+pub(super) fn canonical(raw: &str) -> Result<Option<String>, PathError> {
+    if !raw.starts_with('/') {
+        return Err(PathError::NotOrigin);
+    }
+    let plain = raw.bytes().all(|b| is_path_byte(b) && b != b'%');
+    let decoded = if plain { None } else { Some(decode(raw)?) };
+    let path = decoded.as_deref().unwrap_or(raw);
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            "." | ".." => return Err(PathError::DotSegment),
+            "" if segments.peek().is_some() => return Err(PathError::EmptySegment),
+            _ => {}
+        }
+    }
+    Ok(decoded.filter(|decoded| decoded != raw))
+}
+
+fn decode(raw: &str) -> Result<String, PathError> {
+    let mut path = String::with_capacity(raw.len());
+    let mut bytes = raw.bytes();
+    while let Some(byte) = bytes.next() {
+        if byte != b'%' {
+            if !is_path_byte(byte) {
+                return Err(PathError::Character);
+            }
+            path.push(char::from(byte));
+            continue;
+        }
+        let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
+        let (high, low) = digit().zip(digit()).ok_or(PathError::Encoding)?;
+        let value = u8::try_from(high * 16 + low).map_err(|_two_digits_fit| PathError::Encoding)?;
+        match value {
+            b'/' | b'\\' | b'.' | b'%' | b';' | b'?' | b'#' | 0..0x20 | 0x7f => {
+                return Err(PathError::Encoding);
+            }
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
+                path.push(char::from(value));
+            }
+            other => {
+                // Writing to a String cannot fail.
+                let _ = write!(path, "%{other:02X}");
+            }
+        }
+    }
+    Ok(path)
+}
+
+/// `pchar` and `/` of RFC 3986 §3.3, without `;`.
+const fn is_path_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+'
+                | b',' | b'=' | b':' | b'@' | b'/' | b'%'
+        )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn plain_paths_stay_as_they_are() {
+        for path in ["/", "/a", "/a/b/", "/a.b/..c/c..", "/@x:y,z=1"] {
+            assert_eq!(canonical(path), Ok(None), "{path}");
+        }
+    }
+
+    #[test]
+    fn harmless_encodings_get_one_spelling() {
+        assert_eq!(canonical("/%61%2d%c3%a9"), Ok(Some("/a-%C3%A9".to_owned())));
+        assert_eq!(canonical("/%20"), Ok(None));
+    }
+
+    #[test]
+    fn ambiguous_paths_are_refused() {
+        for (path, error) in [
+            ("a", PathError::NotOrigin),
+            ("*", PathError::NotOrigin),
+            ("", PathError::NotOrigin),
+            ("/a/../b", PathError::DotSegment),
+            ("/.", PathError::DotSegment),
+            ("/a/.", PathError::DotSegment),
+            ("//a", PathError::EmptySegment),
+            ("/a//", PathError::EmptySegment),
+            ("/%2e%2e/", PathError::Encoding),
+            ("/a%2fb", PathError::Encoding),
+            ("/a%5Cb", PathError::Encoding),
+            ("/a%00", PathError::Encoding),
+            ("/a%2561", PathError::Encoding),
+            ("/a%3bx", PathError::Encoding),
+            ("/a%", PathError::Encoding),
+            ("/a%4", PathError::Encoding),
+            ("/a%zz", PathError::Encoding),
+            ("/a;x", PathError::Character),
+            ("/a\\b", PathError::Character),
+            ("/a#b", PathError::Character),
+            ("/\u{e9}", PathError::Character),
+        ] {
+            assert_eq!(canonical(path), Err(error), "{path}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_form_is_a_fixed_point(path in "/[ -~]{0,40}") {
+            if let Ok(Some(once)) = canonical(&path) {
+                prop_assert_eq!(canonical(&once), Ok(None));
+            }
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! The gateway's own answers: RFC 9457 problem bodies, the RFC 6750 challenge, gRPC refusals.
+
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::{Method, StatusCode};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::proxy::Session;
+use serde::Serialize;
+
+use crate::log_id::LogId;
+use crate::token::{Rejection, RouteRules};
+
+/// A refusal or failure on its way to the client.
+#[derive(Clone, Debug)]
+pub(super) struct Reply {
+    /// HTTP status.
+    pub(super) status: u16,
+    /// Text for the client; never from outside.
+    pub(super) detail: &'static str,
+    /// `WWW-Authenticate`, when credentials are in question.
+    pub(super) challenge: Option<String>,
+    /// Log ID of the line that says more.
+    pub(super) log_id: LogId,
+}
+
+/// RFC 9457 §3.
+#[derive(Serialize)]
+struct Problem<'a> {
+    r#type: &'static str,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    log_id: LogId,
+}
+
+impl Reply {
+    /// An answer without a challenge.
+    #[must_use]
+    pub(super) const fn plain(status: u16, detail: &'static str, log_id: LogId) -> Self {
+        Self { status, detail, challenge: None, log_id }
+    }
+
+    /// The answer to a refused token (RFC 6750 §3).
+    #[must_use]
+    pub(super) fn rejection(rejection: Rejection, realm: &str, rules: &RouteRules, log_id: LogId) -> Self {
+        let answer = rejection.answer();
+        let mut challenge = format!("Bearer realm=\"{realm}\"");
+        if let Some(error) = answer.error {
+            challenge.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", answer.description));
+        }
+        if rejection == Rejection::InsufficientScope {
+            let scopes: Vec<&str> =
+                rules.scopes_all.iter().chain(&rules.scopes_any).map(String::as_str).collect();
+            challenge.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
+        }
+        Self { status: answer.status, detail: answer.description, challenge: Some(challenge), log_id }
+    }
+
+    /// Sends the answer. The connection is kept only when the request has been read whole.
+    ///
+    /// # Errors
+    /// When the client is gone.
+    pub(super) async fn send(&self, session: &mut Session) -> pingora::Result<()> {
+        if !session.is_body_done() {
+            session.set_keepalive(None);
+        }
+        let is_grpc = session
+            .get_header(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        if is_grpc && self.challenge.is_some() {
+            return self.send_grpc(session).await;
+        }
+        let body = self.body();
+        let header = self.header(body.len())?;
+        let head_only = session.req_header().method == Method::HEAD;
+        session.write_response_header(Box::new(header), head_only).await?;
+        if head_only { Ok(()) } else { session.write_response_body(Some(body), true).await }
+    }
+
+    fn header(&self, body_len: usize) -> pingora::Result<ResponseHeader> {
+        let mut header = ResponseHeader::build(self.status, Some(6))?;
+        header.insert_header(CONTENT_TYPE, "application/problem+json")?;
+        header.insert_header(CONTENT_LENGTH, body_len)?;
+        header.insert_header(CACHE_CONTROL, "no-store")?;
+        if let Some(challenge) = &self.challenge {
+            header.insert_header(WWW_AUTHENTICATE, challenge)?;
+        }
+        if self.status == 405 {
+            header.insert_header(http::header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+        }
+        Ok(header)
+    }
+
+    fn body(&self) -> Bytes {
+        let title = StatusCode::from_u16(self.status)
+            .ok()
+            .and_then(|status| status.canonical_reason())
+            .unwrap_or("Error");
+        let problem = Problem {
+            r#type: "about:blank",
+            title,
+            status: self.status,
+            detail: self.detail,
+            log_id: self.log_id,
+        };
+        // Serialising fixed texts into a Vec cannot fail.
+        Bytes::from(serde_json::to_vec(&problem).unwrap_or_default())
+    }
+
+    /// A trailers-only response: gRPC clients read the status there (gRPC over HTTP/2).
+    async fn send_grpc(&self, session: &mut Session) -> pingora::Result<()> {
+        let grpc_status = if self.status == 403 { "7" } else { "16" };
+        let mut header = ResponseHeader::build(200, Some(5))?;
+        header.insert_header(CONTENT_TYPE, "application/grpc")?;
+        header.insert_header("grpc-status", grpc_status)?;
+        header.insert_header("grpc-message", self.detail)?;
+        header.insert_header("x-log-id", self.log_id.to_string())?;
+        if let Some(challenge) = &self.challenge {
+            header.insert_header(WWW_AUTHENTICATE, challenge)?;
+        }
+        match session.as_downstream_mut() {
+            // Through Pingora's own writer the stream would end with an empty DATA frame, and the
+            // client would look for trailers that never come.
+            ServerSession::H2(h2) => h2.write_response_header(Box::new(header), true),
+            _ => {
+                header.insert_header(CONTENT_LENGTH, "0")?;
+                session.write_response_header(Box::new(header), true).await
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn challenge(rejection: Rejection) -> String {
+        let rules = RouteRules {
+            audiences: vec!["api".to_owned()],
+            scopes_any: vec!["read".to_owned(), "write".to_owned()],
+            scopes_all: Vec::new(),
+        };
+        Reply::rejection(rejection, "https://i", &rules, LogId::random()).challenge.unwrap()
+    }
+
+    #[test]
+    fn challenges_are_exact() {
+        assert_eq!(challenge(Rejection::Missing), "Bearer realm=\"https://i\"");
+        assert_eq!(
+            challenge(Rejection::Expired),
+            "Bearer realm=\"https://i\", error=\"invalid_token\", error_description=\"the access token is not valid\""
+        );
+        assert_eq!(
+            challenge(Rejection::InsufficientScope),
+            "Bearer realm=\"https://i\", error=\"insufficient_scope\", error_description=\"the access token lacks a required scope\", scope=\"read write\""
+        );
+    }
+
+    #[test]
+    fn bodies_are_problems_with_a_log_id() {
+        let log_id = LogId::random();
+        let body: serde_json::Value =
+            serde_json::from_slice(&Reply::plain(404, "no route takes this request", log_id).body()).unwrap();
+        assert_eq!(body["status"], 404);
+        assert_eq!(body["title"], "Not Found");
+        assert_eq!(body["log_id"], log_id.to_string());
+    }
+}

@@ -1,0 +1,132 @@
+//! What a listener and the work on a connection know about each other.
+//!
+//! The listener's guard makes one [`ConnState`] per downstream connection and runs every request
+//! inside [`ConnState::scope`]; a request finds it with [`ConnState::current`]. Its one command is
+//! [`ConnState::cut`]: from then on each read and write of the connection fails at once, also those
+//! that are already waiting, so that the request ends through its ordinary error path and is
+//! logged and counted like any other.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+tokio::task_local! {
+    static CURRENT: Arc<ConnState>;
+}
+
+/// One downstream connection, as seen by the requests on it.
+///
+/// On HTTP/2 all streams of a connection share it: cutting it ends them all.
+pub struct ConnState {
+    peer: Option<SocketAddr>,
+    tls: bool,
+    cut: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+/// The tasks to wake when the connection is cut: at most one per direction.
+#[derive(Default)]
+struct Waiting {
+    reader: Option<Waker>,
+    writer: Option<Waker>,
+}
+
+impl ConnState {
+    /// The state of a new connection from `peer`.
+    #[must_use]
+    pub fn new(peer: Option<SocketAddr>, tls: bool) -> Arc<Self> {
+        Arc::new(Self {
+            peer,
+            tls,
+            cut: AtomicBool::new(false),
+            waiting: Mutex::default(),
+        })
+    }
+
+    /// The connection that the calling task serves; `None` outside a guarded listener.
+    #[must_use]
+    pub fn current() -> Option<Arc<Self>> {
+        CURRENT.try_with(Arc::clone).ok()
+    }
+
+    /// Runs `work` as part of this connection.
+    pub async fn scope<F: Future>(self: Arc<Self>, work: F) -> F::Output {
+        CURRENT.scope(self, work).await
+    }
+
+    /// Downstream address, where the transport has one.
+    #[must_use]
+    pub const fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Whether the connection is under TLS.
+    #[must_use]
+    pub const fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// Ends the connection: every read and write fails from now on, waiting ones are woken to fail.
+    pub fn cut(&self) {
+        self.cut.store(true, Ordering::SeqCst);
+        let waiting = std::mem::take(&mut *self.waiting());
+        for waker in [waiting.reader, waiting.writer].into_iter().flatten() {
+            waker.wake();
+        }
+    }
+
+    /// Whether [`ConnState::cut`] was called.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut.load(Ordering::SeqCst)
+    }
+
+    /// Registers a reader that is about to wait. Check [`ConnState::is_cut`] *afterwards*: a cut
+    /// before the registration wakes nobody.
+    pub(crate) fn park_reader(&self, waker: &Waker) {
+        park(&mut self.waiting().reader, waker);
+    }
+
+    /// Registers a writer that is about to wait; see [`ConnState::park_reader`].
+    pub(crate) fn park_writer(&self, waker: &Waker) {
+        park(&mut self.waiting().writer, waker);
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn park(slot: &mut Option<Waker>, waker: &Waker) {
+    match slot {
+        Some(parked) => parked.clone_from(waker),
+        None => *slot = Some(waker.clone()),
+    }
+}
+
+impl fmt::Debug for ConnState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnState")
+            .field("peer", &self.peer)
+            .field("tls", &self.tls)
+            .field("cut", &self.is_cut())
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn work_finds_its_connection_and_nobody_elses() {
+        assert!(ConnState::current().is_none());
+        let conn = ConnState::new(None, true);
+        let seen = Arc::clone(&conn)
+            .scope(async { ConnState::current() })
+            .await;
+        assert!(Arc::ptr_eq(&conn, &seen.expect("inside the scope")));
+    }
+}

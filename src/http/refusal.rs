@@ -1,0 +1,94 @@
+//! Answers that the transport gives by itself, without asking an application.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use http::{HeaderValue, Response, StatusCode};
+use serde::Serialize;
+
+use crate::log_id::LogId;
+
+/// Writes the one log line that belongs to a refusal. Must not block.
+pub type RefusalLog = Arc<dyn Fn(&Refusal) + Send + Sync>;
+
+/// A request that the transport refused.
+#[derive(Clone, Debug)]
+pub struct Refusal {
+    /// Joins the answer to its log line.
+    pub log_id: LogId,
+    /// Status of the answer.
+    pub status: StatusCode,
+    /// What the client did and which rule that breaks; the same text goes to the client.
+    pub cause: &'static str,
+    /// Downstream address, where the transport has one.
+    pub peer: Option<SocketAddr>,
+}
+
+impl Refusal {
+    /// A refusal with a fresh Log ID.
+    #[must_use]
+    pub fn new(status: StatusCode, cause: &'static str, peer: Option<SocketAddr>) -> Self {
+        Self {
+            log_id: LogId::random(),
+            status,
+            cause,
+            peer,
+        }
+    }
+
+    /// The body of the answer (RFC 9457).
+    #[must_use]
+    pub fn problem(&self) -> Vec<u8> {
+        let problem = Problem {
+            r#type: "about:blank",
+            title: self.status.canonical_reason().unwrap_or("Error"),
+            status: self.status.as_u16(),
+            detail: self.cause,
+            log_id: self.log_id,
+        };
+        // Plain strings and numbers always serialise; an empty body is the harmless worst case.
+        serde_json::to_vec(&problem).unwrap_or_default()
+    }
+
+    /// The whole answer.
+    #[must_use]
+    pub fn response(&self) -> Response<Body> {
+        let mut response = Response::new(Body::from(self.problem()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        response
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "refused with {}: {}, log_id {}",
+            self.status.as_u16(),
+            self.cause,
+            self.log_id
+        )?;
+        match self.peer {
+            Some(peer) => write!(f, ", peer {peer}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Problem {
+    r#type: &'static str,
+    title: &'static str,
+    status: u16,
+    detail: &'static str,
+    log_id: LogId,
+}

@@ -1,0 +1,163 @@
+//! `POST /oauth2/token`: the client_credentials grant (RFC 6749 §4.4) with RFC 9068 tokens.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, StatusCode};
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::clients::Client;
+use crate::http::Hold;
+use crate::lifecycle::Purpose;
+use crate::telemetry::{Grant as GrantLabel, TokenError};
+use crate::token::issue::{Grant, mint};
+
+use super::IssuerParts;
+use super::credentials::{Credentials, Form};
+use super::oauth_error::{Refusal, json};
+
+/// Longest `scope` parameter in bytes.
+const MAX_SCOPE_BYTES: usize = 1024;
+
+/// RFC 6749 §5.1.
+#[derive(Serialize)]
+struct TokenResponse<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+    scope: &'a str,
+}
+
+pub(super) async fn token(
+    State(parts): State<Arc<IssuerParts>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match grant(&parts, &headers, &body).await {
+        Ok(response) => response,
+        Err(refusal) => refusal.answer(&parts),
+    }
+}
+
+async fn grant(parts: &IssuerParts, headers: &HeaderMap, body: &[u8]) -> Result<Response, Refusal> {
+    if !is_form(headers) {
+        return Err(Refusal::new(
+            TokenError::InvalidRequest,
+            "the body must be application/x-www-form-urlencoded",
+        ));
+    }
+    let form = Form::parse(body)?;
+    let credentials = Credentials::of(headers, &form)?;
+    let client = authenticate(parts, credentials).await?;
+    match form.get("grant_type") {
+        Some("client_credentials") => {}
+        Some(_) => {
+            return Err(Refusal::new(
+                TokenError::UnsupportedGrantType,
+                "the only grant_type is client_credentials",
+            ));
+        }
+        None => return Err(Refusal::new(TokenError::InvalidRequest, "grant_type is missing")),
+    }
+    let scope = scope(&client, form.get("scope"))?;
+    issue(parts, &client, &scope)
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
+        let media_type = value.split(';').next().unwrap_or_default().trim();
+        media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    })
+}
+
+async fn authenticate(parts: &IssuerParts, credentials: Credentials) -> Result<Arc<Client>, Refusal> {
+    let Credentials { client_id, secret, by_header } = credentials;
+    let claimed = Some(client_id.clone());
+    let found = if parts.clients.is_slow(&client_id, &secret) {
+        let busy = |_full_or_closed| {
+            Refusal::new(TokenError::TemporarilyUnavailable, "too many logins at the same time; try again")
+        };
+        let permit = Arc::clone(&parts.slow_checks).try_acquire_owned().map_err(busy)?;
+        let clients = Arc::clone(&parts.clients);
+        let check = move || {
+            let _permit = permit;
+            clients.authenticate(&client_id, &secret)
+        };
+        // A panic in the check is a refusal: fail closed.
+        tokio::task::spawn_blocking(check).await.unwrap_or_default()
+    } else {
+        parts.clients.authenticate(&client_id, &secret)
+    };
+    found.ok_or_else(|| Refusal {
+        challenge: by_header,
+        claimed_client: claimed,
+        ..Refusal::new(TokenError::InvalidClient, "client authentication failed")
+    })
+}
+
+/// The scopes granted: those asked for, or all of the client's.
+fn scope(client: &Client, asked: Option<&str>) -> Result<String, Refusal> {
+    let Some(asked) = asked else { return Ok(client.scopes.join(" ")) };
+    let refuse = || Refusal {
+        claimed_client: Some(client.id.clone()),
+        ..Refusal::new(TokenError::InvalidScope, "the client may not have every scope that it asks for")
+    };
+    if asked.len() > MAX_SCOPE_BYTES {
+        return Err(refuse());
+    }
+    let mut granted: Vec<&str> = Vec::new();
+    for scope in asked.split(' ') {
+        if !client.scopes.iter().any(|own| own == scope) {
+            return Err(refuse());
+        }
+        if !granted.contains(&scope) {
+            granted.push(scope);
+        }
+    }
+    Ok(granted.join(" "))
+}
+
+/// Signs under a held snapshot that stays held until the answer is written; when a newer one was
+/// published meanwhile, the token is withheld and signed anew.
+fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, Refusal> {
+    loop {
+        let holder = parts.published.hold(parts.worker, Purpose::Issue);
+        let snapshot = holder.snapshot();
+        let ttl = whole_seconds(client.token_ttl.min(snapshot.set.active.public.max_ttl));
+        let grant = Grant {
+            issuer: &parts.spec.url,
+            client_id: &client.id,
+            audience: &parts.spec.audience,
+            scope,
+            ttl,
+            token_id: Uuid::new_v4(),
+        };
+        let token = mint(&snapshot.signer, &grant, parts.clock.now(), &parts.rng).map_err(|error| Refusal {
+            cause: Some(error.to_string()),
+            ..Refusal::new(TokenError::ServerError, "the token could not be signed")
+        })?;
+        if !holder.is_current() {
+            continue;
+        }
+        parts.metrics.token_issued(GrantLabel::ClientCredentials);
+        let body = TokenResponse {
+            access_token: &token,
+            token_type: "Bearer",
+            expires_in: ttl.as_secs(),
+            scope,
+        };
+        let mut response = json(StatusCode::OK, &body);
+        response.extensions_mut().insert(Hold::new(holder));
+        return Ok(response);
+    }
+}
+
+/// JWT dates are whole seconds, so is the life time.
+const fn whole_seconds(ttl: Duration) -> Duration {
+    Duration::from_secs(ttl.as_secs())
+}

@@ -1,0 +1,35 @@
+//! Generation of RSA keys, the only use of the `rsa` crate: ring signs and verifies with RSA but
+//! does not make such keys. Nothing here signs or decrypts (RUSTSEC-2023-0071).
+
+use ::rsa::RsaPrivateKey;
+use ::rsa::pkcs8::EncodePrivateKey;
+use ::rsa::rand_core::{OsRng, RngCore};
+use zeroize::Zeroizing;
+
+use crate::keys::Algorithm;
+
+use super::KeygenError;
+
+/// Modulus length. 2048 is what RFC 7518 §3.3 demands and every verifier accepts, and strong
+/// enough for a key that signs for a day and protects nothing after its tokens have expired. 3072
+/// would take several times as long to generate, while an operator waits for a purge, and makes
+/// every signature dearer. Whoever wants more strength takes ES256.
+const MODULUS_BITS: usize = 2048;
+
+/// A new private key in PKCS#8 DER, public exponent 65537.
+pub(super) fn generate_pkcs8() -> Result<Zeroizing<Vec<u8>>, KeygenError> {
+    const ALG: Algorithm = Algorithm::Rs256;
+    // The generator below would panic if the system refused random bytes; ask beforehand.
+    let mut probe = Zeroizing::new([0; 32]);
+    OsRng
+        .try_fill_bytes(probe.as_mut_slice())
+        .map_err(|_refused| KeygenError::Randomness { alg: ALG })?;
+
+    let unusable = |rule: String| KeygenError::Unusable { alg: ALG, rule };
+    let key = RsaPrivateKey::new(&mut OsRng, MODULUS_BITS)
+        .map_err(|error| unusable(error.to_string()))?;
+    let document = key
+        .to_pkcs8_der()
+        .map_err(|error| unusable(error.to_string()))?;
+    Ok(Zeroizing::new(document.as_bytes().to_vec()))
+}

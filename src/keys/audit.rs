@@ -1,0 +1,86 @@
+//! The audit record: exactly one per committed revision, embedded in the commit itself.
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+use super::signing_key::Kid;
+
+/// Who caused an event.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind", content = "name")]
+pub enum Actor {
+    /// The named admin token.
+    Admin(String),
+    /// The command line, working on the store directly.
+    Offline(String),
+    /// The scheduler of the gateway.
+    Scheduler,
+}
+
+/// What happened in a revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// `init` made the first key set.
+    Bootstrap,
+    /// The pending key became active.
+    Rotate,
+    /// Keys were purged.
+    RotateAndPurge,
+    /// Deprecated keys ran out, or tombstones were forgotten.
+    Retire,
+    /// The pending key was replaced, because the configured algorithm changed.
+    ReplacePending,
+    /// The longest token life time of the active key was raised.
+    RaiseMaxTtl,
+}
+
+/// One event of the life cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AuditRecord {
+    /// The revision that this event made.
+    pub revision: u64,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// What happened.
+    pub event: Event,
+    /// Who caused it.
+    pub actor: Actor,
+    /// The operator's words, if any.
+    pub reason: Option<String>,
+    /// Identifier of the rotation or purge.
+    pub event_id: Option<Uuid>,
+    /// Key that began to sign.
+    pub activated: Option<Kid>,
+    /// Key that stopped signing but still verifies.
+    pub deprecated: Option<Kid>,
+    /// Key newly published.
+    pub published: Option<Kid>,
+    /// Keys purged.
+    pub purged: Vec<Kid>,
+    /// Keys retired.
+    pub retired: Vec<Kid>,
+}
+
+impl AuditRecord {
+    /// A record of `event` with no keys named yet.
+    #[must_use]
+    pub const fn new(revision: u64, at: Timestamp, event: Event, actor: Actor) -> Self {
+        Self {
+            revision,
+            at,
+            event,
+            actor,
+            reason: None,
+            event_id: None,
+            activated: None,
+            deprecated: None,
+            published: None,
+            purged: Vec::new(),
+            retired: Vec::new(),
+        }
+    }
+}

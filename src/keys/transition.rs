@@ -1,0 +1,440 @@
+//! The decisions of the life cycle: from a key set, a moment and fresh keys to the next set.
+//!
+//! Each operation has two halves, so that keys are generated outside the transaction and the
+//! reason is checked again inside it: `decide_*` says whether anything is to happen, the other
+//! half makes the next set. Both are pure; `lifecycle` alone commits what they return.
+
+use std::time::Duration;
+
+use thiserror::Error;
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+
+use super::audit::{Actor, AuditRecord, Event};
+use super::key_set::{Activation, ActivationKind, KeySet, Trigger};
+use super::signing_key::{
+    ActiveKey, DeprecatedKey, End, FreshKey, Kid, PendingKey, PublicKey, Tombstone,
+};
+use super::timing::{MAX_KEYS, PURGED_TOMBSTONE_MIN, RETIRED_TOMBSTONE, Timing};
+
+/// Who asks for a step, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// Identifier that the resulting rotation will carry.
+    pub id: Uuid,
+    /// Operator or schedule.
+    pub trigger: Trigger,
+    /// Who.
+    pub actor: Actor,
+    /// The operator's words.
+    pub reason: Option<String>,
+}
+
+/// Whether a requested step is to happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// It is: generate keys and make the next set.
+    Execute,
+    /// It already happened; this is the result.
+    Unchanged(Box<Activation>),
+}
+
+/// A set that an activation made, with the record of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Activated {
+    /// The next set.
+    pub set: KeySet,
+    /// What was activated; also the set's `last_activation`.
+    pub activation: Activation,
+}
+
+/// Why a plain rotation or a purge cannot be carried out.
+#[derive(Clone, Debug, Error, PartialEq, Eq)]
+pub enum Refusal {
+    /// Rotating would exceed [`MAX_KEYS`]; a live key is never dropped to make room.
+    #[error(
+        "the key set holds {0} keys, the most it may; wait until a deprecated key retires, or purge"
+    )]
+    KeySetFull(usize),
+    /// Verifiers may still hold a JWKS answer without the pending key.
+    #[error("the pending key {kid} was published too recently; it may sign from {ready_at}")]
+    PendingTooYoung {
+        /// The pending key.
+        kid: Kid,
+        /// When a rotation becomes possible.
+        ready_at: Timestamp,
+    },
+    /// The caller names a revision that does not exist yet.
+    #[error("seen_revision {seen} lies ahead of the current revision {current}")]
+    RevisionAhead {
+        /// What the caller named.
+        seen: u64,
+        /// What is current.
+        current: u64,
+    },
+}
+
+/// The first key set of an issuer, revision 1. Opens no idempotency window.
+#[must_use]
+pub fn bootstrap(
+    issuer: &str,
+    active: FreshKey,
+    pending: FreshKey,
+    timing: &Timing,
+    actor: Actor,
+    now: Timestamp,
+) -> KeySet {
+    let last_event = AuditRecord {
+        activated: Some(active.kid.clone()),
+        published: Some(pending.kid.clone()),
+        ..AuditRecord::new(1, now, Event::Bootstrap, actor)
+    };
+    KeySet {
+        issuer: issuer.to_owned(),
+        revision: 1,
+        pending: publish(pending, 1, timing, now),
+        active: activate(publish(active, 1, timing, now), timing, now),
+        deprecated: Vec::new(),
+        tombstones: Vec::new(),
+        last_activation: None,
+        last_purge: None,
+        last_event,
+        high_water_time: now,
+    }
+}
+
+/// Whether a plain rotation is to happen.
+///
+/// # Errors
+/// A [`Refusal`] when the set is full or the pending key is too young.
+pub fn decide_rotate(set: &KeySet, timing: &Timing, now: Timestamp) -> Result<Decision, Refusal> {
+    if let Some(last) = &set.last_activation
+        && now < last.at.plus(timing.idempotency_window)
+    {
+        return Ok(Decision::Unchanged(Box::new(last.clone())));
+    }
+    if set.len() >= MAX_KEYS {
+        return Err(Refusal::KeySetFull(set.len()));
+    }
+    let ready_at = pending_ready_at(set, timing);
+    if now < ready_at {
+        return Err(Refusal::PendingTooYoung {
+            kid: set.pending.public.kid.clone(),
+            ready_at,
+        });
+    }
+    Ok(Decision::Execute)
+}
+
+/// Pending becomes active, active becomes deprecated and loses its private half, `fresh` becomes
+/// pending.
+#[must_use]
+pub fn rotate(
+    set: &KeySet,
+    fresh: FreshKey,
+    order: &Order,
+    timing: &Timing,
+    now: Timestamp,
+) -> Activated {
+    let revision = set.revision + 1;
+    let now = now.max(set.high_water_time);
+    let old = &set.active;
+    let deprecated = DeprecatedKey {
+        public: old.public.clone(),
+        activated_at: old.activated_at,
+        deprecated_at: now,
+        verify_until: timing.verify_until(now, old.public.max_ttl),
+    };
+    let activation = Activation {
+        id: order.id,
+        kind: ActivationKind::Rotate,
+        trigger: order.trigger,
+        at: now,
+        revision,
+        activated: set.pending.public.kid.clone(),
+        replaced: old.public.kid.clone(),
+        purged: Vec::new(),
+    };
+    let set = KeySet {
+        revision,
+        last_event: AuditRecord {
+            reason: order.reason.clone(),
+            event_id: Some(order.id),
+            activated: Some(activation.activated.clone()),
+            deprecated: Some(activation.replaced.clone()),
+            published: Some(fresh.kid.clone()),
+            ..AuditRecord::new(revision, now, Event::Rotate, order.actor.clone())
+        },
+        pending: publish(fresh, revision, timing, now),
+        active: activate(set.pending.clone(), timing, now),
+        deprecated: std::iter::once(deprecated)
+            .chain(set.deprecated.iter().cloned())
+            .collect(),
+        last_activation: Some(activation.clone()),
+        high_water_time: now,
+        ..set.clone()
+    };
+    Activated { set, activation }
+}
+
+/// Whether a purge of every verifying key is to happen: only when a key that the caller saw, at
+/// `seen_revision`, still verifies. So a repeated call cannot kill clients that recovered.
+///
+/// # Errors
+/// [`Refusal::RevisionAhead`] when the caller names a revision that does not exist yet.
+pub fn decide_purge(set: &KeySet, seen_revision: u64) -> Result<Decision, Refusal> {
+    if seen_revision > set.revision {
+        return Err(Refusal::RevisionAhead {
+            seen: seen_revision,
+            current: set.revision,
+        });
+    }
+    let seen_still_verifies = set
+        .verifying()
+        .any(|(_, key)| key.published_revision <= seen_revision);
+    match (&set.last_purge, seen_still_verifies) {
+        (Some(last), false) => Ok(Decision::Unchanged(Box::new(last.clone()))),
+        // Without an earlier purge some key of every revision still verifies; purge to be safe.
+        (_, true) | (None, false) => Ok(Decision::Execute),
+    }
+}
+
+/// Ends every key that verifies and starts over with two fresh ones.
+///
+/// The pending key dies too: it lay in the same store as the leaked one.
+#[must_use]
+pub fn purge_all(
+    set: &KeySet,
+    active: FreshKey,
+    pending: FreshKey,
+    order: &Order,
+    timing: &Timing,
+    now: Timestamp,
+) -> Activated {
+    let revision = set.revision + 1;
+    let now = now.max(set.high_water_time);
+    let bury = |key: &PublicKey, activated_at, verify_until: Timestamp| Tombstone {
+        died_revision: revision,
+        purge_id: Some(order.id),
+        tombstone_until: verify_until.max(now.plus(PURGED_TOMBSTONE_MIN)),
+        ..tombstone(key, End::Purged, activated_at, verify_until, now)
+    };
+    let unexpired = |key: &PublicKey| timing.verify_until(now, key.max_ttl);
+    let mut buried = vec![
+        bury(
+            &set.active.public,
+            Some(set.active.activated_at),
+            unexpired(&set.active.public),
+        ),
+        bury(&set.pending.public, None, unexpired(&set.pending.public)),
+    ];
+    buried.extend(
+        set.deprecated
+            .iter()
+            .map(|key| bury(&key.public, Some(key.activated_at), key.verify_until)),
+    );
+
+    let activation = Activation {
+        id: order.id,
+        kind: ActivationKind::Purge,
+        trigger: order.trigger,
+        at: now,
+        revision,
+        activated: active.kid.clone(),
+        replaced: set.active.public.kid.clone(),
+        purged: buried
+            .iter()
+            .map(|tombstone| tombstone.kid.clone())
+            .collect(),
+    };
+    let set = KeySet {
+        revision,
+        last_event: AuditRecord {
+            reason: order.reason.clone(),
+            event_id: Some(order.id),
+            activated: Some(active.kid.clone()),
+            published: Some(pending.kid.clone()),
+            purged: activation.purged.clone(),
+            ..AuditRecord::new(revision, now, Event::RotateAndPurge, order.actor.clone())
+        },
+        pending: publish(pending, revision, timing, now),
+        active: activate(publish(active, revision, timing, now), timing, now),
+        deprecated: Vec::new(),
+        tombstones: buried
+            .into_iter()
+            .chain(set.tombstones.iter().cloned())
+            .collect(),
+        last_activation: Some(activation.clone()),
+        last_purge: Some(activation.clone()),
+        high_water_time: now,
+        ..set.clone()
+    };
+    Activated { set, activation }
+}
+
+/// Retires every deprecated key whose time is over and forgets tombstones whose time is over;
+/// `None` when there is nothing to do.
+#[must_use]
+pub fn retire(set: &KeySet, now: Timestamp) -> Option<KeySet> {
+    let (over, deprecated): (Vec<_>, Vec<_>) = set
+        .deprecated
+        .iter()
+        .cloned()
+        .partition(|key| now >= key.verify_until);
+    let kept = set
+        .tombstones
+        .iter()
+        .filter(|tombstone| now < tombstone.tombstone_until);
+    if over.is_empty() && kept.clone().count() == set.tombstones.len() {
+        return None;
+    }
+    let revision = set.revision + 1;
+    let buried = over.iter().map(|key| Tombstone {
+        died_revision: revision,
+        tombstone_until: key.verify_until.plus(RETIRED_TOMBSTONE),
+        ..tombstone(
+            &key.public,
+            End::Retired,
+            Some(key.activated_at),
+            key.verify_until,
+            now,
+        )
+    });
+    Some(KeySet {
+        revision,
+        last_event: AuditRecord {
+            retired: over.iter().map(|key| key.public.kid.clone()).collect(),
+            ..AuditRecord::new(revision, now, Event::Retire, Actor::Scheduler)
+        },
+        tombstones: buried.chain(kept.cloned()).collect(),
+        deprecated,
+        high_water_time: now.max(set.high_water_time),
+        ..set.clone()
+    })
+}
+
+/// Replaces a pending key of another algorithm than configured. It never signed, so nothing
+/// breaks; the newcomer has to stand published for `prepublish` before it may sign.
+#[must_use]
+pub fn replace_pending(
+    set: &KeySet,
+    fresh: FreshKey,
+    timing: &Timing,
+    actor: Actor,
+    now: Timestamp,
+) -> KeySet {
+    let revision = set.revision + 1;
+    KeySet {
+        revision,
+        last_event: AuditRecord {
+            published: Some(fresh.kid.clone()),
+            ..AuditRecord::new(revision, now, Event::ReplacePending, actor)
+        },
+        pending: publish(fresh, revision, timing, now),
+        high_water_time: now.max(set.high_water_time),
+        ..set.clone()
+    }
+}
+
+/// Raises the longest token life time of the active key to what the configuration allows; `None`
+/// when it already covers it. Must be committed before a longer token is signed (invariant 4).
+#[must_use]
+pub fn raise_max_ttl(
+    set: &KeySet,
+    max_ttl: Duration,
+    actor: Actor,
+    now: Timestamp,
+) -> Option<KeySet> {
+    if set.active.public.max_ttl >= max_ttl {
+        return None;
+    }
+    let revision = set.revision + 1;
+    let mut next = set.clone();
+    next.revision = revision;
+    next.active.public.max_ttl = max_ttl;
+    next.pending.public.max_ttl = next.pending.public.max_ttl.max(max_ttl);
+    next.last_event = AuditRecord::new(revision, now, Event::RaiseMaxTtl, actor);
+    next.high_water_time = now.max(set.high_water_time);
+    Some(next)
+}
+
+/// When the schedule next has something to do: the automatic rotation, or the end of a
+/// deprecated key or of a tombstone.
+#[must_use]
+pub fn next_due(set: &KeySet, timing: &Timing) -> Timestamp {
+    let ends = set.deprecated.iter().map(|key| key.verify_until);
+    let forgotten = set
+        .tombstones
+        .iter()
+        .map(|tombstone| tombstone.tombstone_until);
+    ends.chain(forgotten)
+        .fold(next_rotation_at(set, timing), Timestamp::min)
+}
+
+/// When the automatic rotation is due.
+#[must_use]
+pub fn next_rotation_at(set: &KeySet, timing: &Timing) -> Timestamp {
+    set.active.activated_at.plus(timing.rotation_interval)
+}
+
+/// From when on the pending key may sign: every JWKS answer that can still be cached holds it.
+/// At bootstrap that is at once, because no answer without it was ever given.
+fn pending_ready_at(set: &KeySet, timing: &Timing) -> Timestamp {
+    let pending = &set.pending.public;
+    if pending.published_revision == 1 {
+        pending.published_at
+    } else {
+        pending.published_at.plus(timing.prepublish)
+    }
+}
+
+fn publish(fresh: FreshKey, revision: u64, timing: &Timing, now: Timestamp) -> PendingKey {
+    PendingKey {
+        public: PublicKey {
+            kid: fresh.kid,
+            alg: fresh.alg,
+            jwk: fresh.jwk,
+            created_at: fresh.created_at,
+            published_at: now,
+            published_revision: revision,
+            max_ttl: timing.max_token_ttl,
+        },
+        sealed: fresh.sealed,
+    }
+}
+
+fn activate(pending: PendingKey, timing: &Timing, now: Timestamp) -> ActiveKey {
+    let max_ttl = timing.max_token_ttl;
+    ActiveKey {
+        public: PublicKey {
+            max_ttl,
+            ..pending.public
+        },
+        sealed: pending.sealed,
+        activated_at: now,
+    }
+}
+
+fn tombstone(
+    key: &PublicKey,
+    end: End,
+    activated_at: Option<Timestamp>,
+    verify_until: Timestamp,
+    now: Timestamp,
+) -> Tombstone {
+    Tombstone {
+        kid: key.kid.clone(),
+        alg: key.alg,
+        public_jwk: key.jwk.clone(),
+        end,
+        died_at: now,
+        died_revision: 0,
+        created_at: key.created_at,
+        activated_at,
+        verify_until,
+        max_ttl: key.max_ttl,
+        tombstone_until: verify_until,
+        purge_id: None,
+    }
+}

@@ -1,0 +1,164 @@
+//! The only writer of key sets: load → decide (pure) → commit (CAS) → publish → drain.
+//!
+//! Invariants: whatever is published was committed before; a failed step leaves the published
+//! keys in force; nothing here runs on a proxy worker. May import layers 0–2.
+
+pub mod drain;
+mod error;
+pub mod published;
+mod purge;
+mod rotate;
+pub mod scheduler;
+mod step;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use uuid::Uuid;
+
+pub use drain::Receipt;
+pub use error::LifecycleError;
+pub use published::{Holder, Purpose, Published, Snapshot};
+pub use rotate::RotationOutcome;
+pub use step::state_label;
+
+use crate::clock::Clock;
+use crate::keygen::KeyGenerator;
+use crate::keys::timing::Timing;
+use crate::keys::transition::{self, Order};
+use crate::keys::{Actor, Algorithm, KeySet, Trigger};
+use crate::store::{KeyStore, Keyring};
+use crate::telemetry::{Log, Metrics};
+
+/// How many receipts are kept in memory.
+const MAX_RECEIPTS: usize = 64;
+
+/// What the life cycle works with; taken from `app::Env` once, at start.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// Where the key set lives.
+    pub store: Arc<dyn KeyStore>,
+    /// Makes new keys.
+    pub keygen: Arc<dyn KeyGenerator>,
+    /// Seals and opens private halves.
+    pub keyring: Arc<Keyring>,
+    /// Wall time.
+    pub clock: Arc<dyn Clock>,
+    /// Metrics of the key set.
+    pub metrics: Arc<Metrics>,
+    /// The log.
+    pub log: Log,
+}
+
+/// What the configuration says about keys.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// The issuer.
+    pub issuer: String,
+    /// Algorithm of new keys.
+    pub algorithm: Algorithm,
+    /// Timings, checked.
+    pub timing: Timing,
+}
+
+/// The life cycle of one issuer's keys.
+pub struct Lifecycle {
+    parts: Parts,
+    policy: Policy,
+    published: Arc<Published>,
+    receipts: Mutex<VecDeque<Arc<Receipt>>>,
+    /// A commit ended without telling whether it took effect; the next look at the store tells.
+    uncertain: AtomicBool,
+}
+
+impl fmt::Debug for Lifecycle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lifecycle").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl Lifecycle {
+    /// Loads the key set, brings it up to the configuration and publishes it. Listeners open only
+    /// after this. Never creates a key set.
+    ///
+    /// `workers` are the names of those that will hold snapshots, in the order of their numbers.
+    ///
+    /// # Errors
+    /// [`LifecycleError`] when the store cannot be loaded or the set cannot be used.
+    pub async fn start(parts: Parts, policy: Policy, workers: Vec<String>) -> Result<Arc<Self>, LifecycleError> {
+        let loaded = parts.store.load().await?;
+        let first = step::snapshot(&parts, &policy, loaded.set.clone(), None)?;
+        let lifecycle = Self {
+            published: Arc::new(Published::new(first, workers)),
+            receipts: Mutex::default(),
+            uncertain: AtomicBool::new(false),
+            parts,
+            policy,
+        };
+        lifecycle.adapt_to_configuration().await?;
+        lifecycle.show(&lifecycle.current_set());
+        Ok(Arc::new(lifecycle))
+    }
+
+    /// What requests read.
+    #[must_use]
+    pub fn published(&self) -> Arc<Published> {
+        Arc::clone(&self.published)
+    }
+
+    /// The timings in force.
+    #[must_use]
+    pub const fn timing(&self) -> &Timing {
+        &self.policy.timing
+    }
+
+    /// The key set in force.
+    #[must_use]
+    pub fn current_set(&self) -> KeySet {
+        self.published.load().set.clone()
+    }
+
+    /// The receipt of a purge, while this process remembers it.
+    #[must_use]
+    pub fn receipt(&self, purge_id: Uuid) -> Option<Arc<Receipt>> {
+        self.receipts().iter().find(|receipt| receipt.purge_id == purge_id).map(Arc::clone)
+    }
+
+    /// An order by an operator.
+    #[must_use]
+    pub fn order(actor: Actor, reason: Option<String>) -> Order {
+        Order { id: Uuid::new_v4(), trigger: Trigger::Manual, actor, reason }
+    }
+
+    /// Replaces a pending key of another algorithm, and raises the longest token life time before
+    /// a longer token can be signed.
+    async fn adapt_to_configuration(&self) -> Result<(), LifecycleError> {
+        let timing = &self.policy.timing;
+        self.commit_if(|set, now| {
+            transition::raise_max_ttl(set, timing.max_token_ttl, Actor::Scheduler, now)
+        })
+        .await?;
+        let set = self.current_set();
+        if set.pending.public.alg != self.policy.algorithm {
+            let fresh = self.fresh_key(set.revision).await?;
+            self.commit_if(move |set, now| {
+                Some(transition::replace_pending(set, fresh.clone(), timing, Actor::Scheduler, now))
+            })
+            .await?;
+        }
+        Ok(())
+    }
+
+    fn remember(&self, receipt: Arc<Receipt>) {
+        let mut receipts = self.receipts();
+        receipts.push_front(receipt);
+        receipts.truncate(MAX_RECEIPTS);
+    }
+
+    fn receipts(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Receipt>>> {
+        // A queue of finished values is valid whatever panicked elsewhere.
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,90 @@
+//! Plain rotation: idempotent for the window, by hand or by schedule.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::keys::transition::{self, Activated, Decision, Order};
+use crate::keys::{Activation, KeySet, Trigger};
+use crate::telemetry::{self, RotationKind, RotationResult};
+
+use super::drain::Receipt;
+use super::step::MAX_ATTEMPTS;
+use super::{Lifecycle, LifecycleError};
+
+/// What a rotation or a purge answers.
+#[derive(Clone, Debug)]
+pub struct RotationOutcome {
+    /// False when it had already happened.
+    pub changed: bool,
+    /// The rotation, this one or the earlier one.
+    pub activation: Activation,
+    /// The key set after it.
+    pub set: Arc<KeySet>,
+    /// On a purge: who stopped when, and what is still open.
+    pub receipt: Option<Arc<Receipt>>,
+}
+
+impl Lifecycle {
+    /// Makes the pending key active and the active key deprecated; within the idempotency window
+    /// it changes nothing and answers with the earlier result.
+    ///
+    /// # Errors
+    /// [`LifecycleError`]; then the keys are as before and no window opens.
+    pub async fn rotate(&self, order: &Order) -> Result<RotationOutcome, LifecycleError> {
+        let started = Instant::now();
+        let result = self.try_rotate(order).await;
+        self.count(order, RotationKind::Rotate, &result, started);
+        result
+    }
+
+    async fn try_rotate(&self, order: &Order) -> Result<RotationOutcome, LifecycleError> {
+        let timing = &self.policy.timing;
+        let mut fresh = None;
+        for _attempt in 0..MAX_ATTEMPTS {
+            let loaded = self.load().await?;
+            let (set, now) = (loaded.set, loaded.store_now);
+            if let Decision::Unchanged(earlier) = transition::decide_rotate(&set, timing, now)? {
+                return Ok(RotationOutcome::unchanged(*earlier, set));
+            }
+            let key = match fresh.take() {
+                Some(key) => key,
+                None => self.fresh_key(set.revision).await?,
+            };
+            let next = transition::rotate(&set, key.clone(), order, timing, now);
+            if self.commit(&set, next.set.clone()).await? {
+                return Ok(RotationOutcome::changed(next, None));
+            }
+            fresh = Some(key);
+        }
+        Err(LifecycleError::Contention(MAX_ATTEMPTS))
+    }
+
+    pub(super) fn count(
+        &self,
+        order: &Order,
+        kind: RotationKind,
+        result: &Result<RotationOutcome, LifecycleError>,
+        started: Instant,
+    ) {
+        let trigger = match order.trigger {
+            Trigger::Manual => telemetry::Trigger::Manual,
+            Trigger::Automatic => telemetry::Trigger::Automatic,
+        };
+        let result = match result {
+            Ok(outcome) if outcome.changed => RotationResult::Success,
+            Ok(_) => RotationResult::Unchanged,
+            Err(_) => RotationResult::Failure,
+        };
+        self.parts.metrics.rotation(trigger, kind, result, started.elapsed().as_secs_f64());
+    }
+}
+
+impl RotationOutcome {
+    pub(super) fn unchanged(earlier: Activation, set: KeySet) -> Self {
+        Self { changed: false, activation: earlier, set: Arc::new(set), receipt: None }
+    }
+
+    pub(super) fn changed(next: Activated, receipt: Option<Arc<Receipt>>) -> Self {
+        Self { changed: true, activation: next.activation, set: Arc::new(next.set), receipt }
+    }
+}

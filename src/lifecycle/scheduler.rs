@@ -1,0 +1,92 @@
+//! The schedule: automatic rotation, retirement, forgetting of tombstones.
+//!
+//! [`Lifecycle::tick`] does everything that is due and is what tests drive; [`run`] calls it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::keys::transition::{self, Order};
+use crate::keys::{Actor, Trigger};
+use crate::log_id::LogId;
+use crate::telemetry::Level;
+
+use super::{Lifecycle, LifecycleError};
+
+/// Longest pause between two looks, so that a jump of the wall clock is noticed.
+const MAX_PAUSE: Duration = Duration::from_secs(1);
+
+/// Shortest pause, also after a failure, so that a broken store is not hammered.
+const MIN_PAUSE: Duration = Duration::from_millis(20);
+
+impl Lifecycle {
+    /// Does everything that is due now; answers when something will be due next.
+    ///
+    /// # Errors
+    /// [`LifecycleError`]; what was due stays due.
+    pub async fn tick(&self) -> Result<Timestamp, LifecycleError> {
+        let timing = &self.policy.timing;
+        let now = self.parts.clock.now();
+        if self.uncertain.load(Ordering::SeqCst) {
+            self.load().await?;
+        }
+        // Cheap look at what is published; the steps decide again on what is stored.
+        if transition::next_due(&self.current_set(), timing) > now {
+            return Ok(transition::next_due(&self.current_set(), timing));
+        }
+        self.commit_if(transition::retire).await?;
+        if transition::next_rotation_at(&self.current_set(), timing) <= now {
+            self.rotate(&Order {
+                id: Uuid::new_v4(),
+                trigger: Trigger::Automatic,
+                actor: Actor::Scheduler,
+                reason: None,
+            })
+            .await?;
+        }
+        Ok(transition::next_due(&self.current_set(), timing))
+    }
+}
+
+/// Ticks until `stop` resolves.
+pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
+    let mut stop = std::pin::pin!(stop);
+    let mut failing = false;
+    loop {
+        let pause = match lifecycle.tick().await {
+            Ok(due) => {
+                failing = false;
+                due.since(lifecycle.parts.clock.now()).clamp(MIN_PAUSE, MAX_PAUSE)
+            }
+            Err(error) => {
+                if !failing {
+                    report(&lifecycle, &error);
+                }
+                failing = true;
+                MAX_PAUSE
+            }
+        };
+        tokio::select! {
+            () = &mut stop => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+/// Once per failure in a row: the schedule tries again every second.
+fn report(lifecycle: &Lifecycle, error: &LifecycleError) {
+    lifecycle
+        .parts
+        .log
+        .event(
+            Level::Error,
+            "schedule_failed",
+            "a scheduled rotation or retirement could not be completed; the keys in force stay, the schedule tries again",
+        )
+        .log_id(LogId::random())
+        .field("cause", error.to_string())
+        .emit();
+}

@@ -1,0 +1,236 @@
+//! Reading one HTTP/1 request header under a deadline.
+//!
+//! Pingora bounds each *read* by a minute and a keep-alive connection not at all, so one byte now
+//! and then holds a connection for ever. The guard therefore collects the header itself and hands
+//! it to the session as bytes already read. All it decides is where the header ends, by the most
+//! lenient rule there is (RFC 9112 §2.2: a bare LF may end a line), so that the parser behind never
+//! has to wait for more; whether the header is any good is for the parser and the gateway to say.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use pingora::protocols::Stream;
+use pingora::server::ShutdownWatch;
+use tokio::io::AsyncReadExt;
+use tokio::time::{Instant, sleep_until};
+
+/// Room for an ordinary header; grows on demand.
+const INITIAL: usize = 4096;
+
+/// How long to wait, and how much to read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Patience {
+    /// Until the first byte; on the first request of a connection until the whole header.
+    pub(super) idle: Duration,
+    /// From the first byte until the whole header; `None` leaves the first deadline in force.
+    pub(super) header: Option<Duration>,
+    /// Most bytes, a beginning body included.
+    pub(super) max_bytes: usize,
+}
+
+/// Why there is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// The client closed the connection or it broke.
+    Closed,
+    /// Nothing was sent in time.
+    Idle,
+    /// The header was begun but not completed in time.
+    Slow,
+    /// The header is far too large.
+    TooLarge,
+    /// The service is stopping.
+    Stopping,
+}
+
+/// Reads until a header is complete, or cannot become valid any more: then it goes to the parser
+/// as it is, whose business the answer is. What follows the header comes along.
+pub(super) async fn read(
+    stream: &mut Stream,
+    patience: Patience,
+    shutdown: &mut ShutdownWatch,
+) -> Result<BytesMut, End> {
+    let mut head = BytesMut::with_capacity(INITIAL);
+    let mut scan = Scan::default();
+    let mut deadline = Instant::now() + patience.idle;
+    loop {
+        let read = tokio::select! {
+            // What has arrived is served, also when time is up or the service stops.
+            biased;
+            read = stream.read_buf(&mut head) => read,
+            () = sleep_until(deadline) => {
+                return Err(if head.is_empty() { End::Idle } else { End::Slow });
+            }
+            _ = shutdown.wait_for(|stop| *stop) => return Err(End::Stopping),
+        };
+        let fresh = match read {
+            Ok(0) | Err(_) => return Err(End::Closed),
+            Ok(read) => head.len() == read,
+        };
+        if fresh && let Some(limit) = patience.header {
+            deadline = Instant::now() + limit;
+        }
+        if scan.ends(&head) {
+            return Ok(head);
+        }
+        if head.len() > patience.max_bytes {
+            return Err(End::TooLarge);
+        }
+    }
+}
+
+/// How far a growing buffer has been searched for the end of the header.
+#[derive(Debug, Default)]
+struct Scan {
+    /// Bytes that need no second look.
+    seen: usize,
+    /// Whether the request line has begun; empty lines before it are skipped (RFC 9112 §2.2).
+    begun: bool,
+}
+
+impl Scan {
+    /// Whether `head`, which only grows from call to call, holds a whole header or can never.
+    fn ends(&mut self, head: &[u8]) -> bool {
+        if !self.begun {
+            let blank = |byte: &&u8| matches!(**byte, b'\r' | b'\n');
+            self.seen += head.iter().skip(self.seen).take_while(blank).count();
+            match head.get(self.seen) {
+                None => return false,
+                Some(byte) if is_method_byte(*byte) => self.begun = true,
+                // No request begins so; a TLS handshake on a plain port, for one.
+                Some(_) => return true,
+            }
+        }
+        // The common case, a request without a body, needs no search.
+        if head.ends_with(b"\r\n\r\n") {
+            return true;
+        }
+        let mut rest = head.get(self.seen..).unwrap_or_default();
+        while let Some(line) = rest.iter().position(|byte| *byte == b'\n') {
+            let after = rest.get(line + 1..).unwrap_or_default();
+            match after {
+                [b'\n', ..] | [b'\r', b'\n', ..] => return true,
+                // A lone CR where a line begins is an error in any case.
+                [b'\r', _, ..] => return true,
+                // Undecided: this LF must be looked at again.
+                [] | [b'\r'] => break,
+                [_, ..] => rest = after,
+            }
+        }
+        self.seen = match rest.iter().position(|byte| *byte == b'\n') {
+            Some(line) => head.len() - rest.len() + line,
+            None => head.len(),
+        };
+        false
+    }
+}
+
+/// Whether a method can begin with `byte` (a token character, RFC 9110 §5.6.2).
+const fn is_method_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
+        || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+#[cfg(test)]
+mod tests {
+    use pingora::protocols::http::ServerSession;
+    use proptest::prelude::*;
+    use tokio::sync::watch;
+
+    use super::*;
+
+    #[test]
+    fn finds_the_end_wherever_the_pieces_break() {
+        for (text, end) in [
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n", 27),
+            ("GET / HTTP/1.1\r\nHost: a\r\n\r\nbody\r\n\r\n", 27),
+            ("GET / HTTP/1.1\nHost: a\n\nbody", 24),
+            ("GET / HTTP/1.1\nHost: a\n\r\n", 25),
+            ("\r\n\n\r\nGET / HTTP/1.1\r\n\r\n", 23),
+            ("GET / HTTP/1.1\r\n\rx", 18),
+            ("\u{16}\u{3}\u{1}", 1),
+        ] {
+            let mut scan = Scan::default();
+            let found = (1..=text.len()).find(|&n| scan.ends(&text.as_bytes()[..n]));
+            assert_eq!(found, Some(end), "{text:?}");
+        }
+        assert!(!Scan::default().ends(b"\r\n\r\n\r\n\r\n"), "no request yet");
+    }
+
+    /// The promise to the guard: a header that it lets pass is never waited for again.
+    fn parser_needs_no_more(head: &[u8]) -> bool {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (client, server) = tokio::io::duplex(1);
+            let mut session = ServerSession::new_http1(Box::new(server));
+            session.set_keepalive(None);
+            session.set_read_timeout(None);
+            session.set_pipelined_prefix(BytesMut::from(head));
+            let reading = session.read_request();
+            tokio::pin!(reading);
+            let decided = tokio::select! {
+                biased;
+                _ = &mut reading => true,
+                () = std::future::ready(()) => false,
+            };
+            drop(client);
+            decided
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(20_000))]
+        #[test]
+        fn the_parser_never_waits_behind_the_guard(
+            begin in prop::sample::select(vec![
+                "", "\r\n", "GET", "GET /", "GET / HTTP/1.1\r\n", "GET / HTTP/1.0\n", "\nG / HTTP/1.1\r\n",
+                "GET /x y HTTP/1.1\r\n", "GET /é HTTP/1.1\n", "PRI * HTTP/2.0\r\n", "\r\rGET / HTTP/1.1\r\n",
+            ]),
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "\r\n", "\n", "\r", " ", "\t", ":", "Host: a\r\n", "Host", "a: b\n", "é", "\0",
+                ]),
+                0..6,
+            ),
+            tail in prop::sample::select(vec!["", "\n", "\r\n", "\r\n\r\n", "\n\n", "\n\r\n", "x"]),
+        ) {
+            let text = begin.to_owned() + &pieces.concat() + tail;
+            if Scan::default().ends(text.as_bytes()) {
+                prop_assert!(parser_needs_no_more(text.as_bytes()), "{text:?}");
+            }
+        }
+
+        #[test]
+        fn pieces_and_whole_agree(text in "[A\r\n :]{0,24}") {
+            let bytes = text.as_bytes();
+            let first = (1..=bytes.len()).find(|&n| Scan::default().ends(&bytes[..n]));
+            let mut scan = Scan::default();
+            let grown = (1..=bytes.len()).find(|&n| scan.ends(&bytes[..n]));
+            prop_assert_eq!(first, grown);
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_arrived_is_served_even_while_stopping() {
+        let (mut client, server) = tokio::io::duplex(256);
+        let (_stop, mut watch) = watch::channel(true);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\n\r\n")
+            .await
+            .unwrap();
+        let second = Duration::from_secs(1);
+        let patience = Patience {
+            idle: second,
+            header: None,
+            max_bytes: 1024,
+        };
+        let mut stream: Stream = Box::new(server);
+        assert!(read(&mut stream, patience, &mut watch).await.is_ok());
+        assert_eq!(
+            read(&mut stream, patience, &mut watch).await,
+            Err(End::Stopping)
+        );
+    }
+}

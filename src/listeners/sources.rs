@@ -1,0 +1,144 @@
+//! How many connections each source address has open.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::fmt;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Independent locks, so that the shards' accept paths rarely meet.
+const LOCKS: usize = 16;
+
+/// Counts open connections per source and bounds them. Shared by the shards of a listener.
+///
+/// The source of an IPv6 connection is its /64: one host has all addresses of it at its disposal.
+pub struct Sources {
+    limit: u32,
+    hash: RandomState,
+    open: [Mutex<HashMap<IpAddr, u32>>; LOCKS],
+}
+
+impl Sources {
+    /// At most `limit` connections of one source at a time; 0 means no limit.
+    #[must_use]
+    pub fn new(limit: u32) -> Arc<Self> {
+        Arc::new(Self {
+            limit,
+            hash: RandomState::new(),
+            open: Default::default(),
+        })
+    }
+
+    /// A place for one more connection from `peer`, given back when it is dropped; `None` over the
+    /// limit. A peer without an internet address is not counted.
+    pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
+        let Some(peer) = peer.filter(|_| self.limit > 0) else {
+            return Some(Place { counted: None });
+        };
+        let source = source(peer);
+        let mut open = self.open(source);
+        let count = open.entry(source).or_default();
+        if *count >= self.limit {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        drop(open);
+        Some(Place {
+            counted: Some((Arc::clone(self), source)),
+        })
+    }
+
+    fn open(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
+        let lock = usize::try_from(self.hash.hash_one(source) % LOCKS as u64).unwrap_or(0);
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "a remainder by the length is an index"
+        )]
+        let open = &self.open[lock];
+        open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn leave(&self, source: IpAddr) {
+        let mut open = self.open(source);
+        match open.get_mut(&source) {
+            Some(count) if *count > 1 => *count -= 1,
+            // The last one takes the entry with it: the map stays as small as its use.
+            _ => drop(open.remove(&source)),
+        }
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources")
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One counted connection.
+#[derive(Debug)]
+pub(super) struct Place {
+    counted: Option<(Arc<Sources>, IpAddr)>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some((sources, source)) = self.counted.take() {
+            sources.leave(source);
+        }
+    }
+}
+
+fn source(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(v6) => IpAddr::V6(Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX))),
+        v4 @ IpAddr::V4(_) => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn a_place_counts_until_it_is_given_back() {
+        let sources = Sources::new(2);
+        let first = sources.admit(ip("192.0.2.1")).unwrap();
+        let _second = sources.admit(ip("192.0.2.1")).unwrap();
+        assert!(sources.admit(ip("192.0.2.1")).is_none());
+        assert!(sources.admit(ip("192.0.2.2")).is_some());
+        drop(first);
+        assert!(sources.admit(ip("192.0.2.1")).is_some());
+    }
+
+    #[test]
+    fn addresses_of_one_host_are_one_source() {
+        let sources = Sources::new(1);
+        let _six = sources.admit(ip("2001:db8::1")).unwrap();
+        assert!(sources.admit(ip("2001:db8::2")).is_none());
+        assert!(sources.admit(ip("2001:db8:0:1::1")).is_some());
+        let _mapped = sources.admit(ip("::ffff:192.0.2.1")).unwrap();
+        assert!(sources.admit(ip("192.0.2.1")).is_none());
+    }
+
+    #[test]
+    fn no_entry_outlives_its_connections() {
+        let sources = Sources::new(3);
+        drop([
+            sources.admit(ip("192.0.2.1")),
+            sources.admit(ip("192.0.2.1")),
+        ]);
+        assert!(
+            sources
+                .open
+                .iter()
+                .all(|open| open.lock().unwrap().is_empty())
+        );
+    }
+}

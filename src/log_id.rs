@@ -1,0 +1,31 @@
+//! Log ID: the UUID that joins an error answer to exactly one log line.
+
+use std::fmt;
+
+use serde::Serialize;
+use uuid::Uuid;
+
+/// A random UUID shown in an error body and written in exactly one log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct LogId(Uuid);
+
+impl LogId {
+    /// A fresh random identifier.
+    #[must_use]
+    pub fn random() -> Self {
+        Self(Uuid::new_v4())
+    }
+
+    /// An identifier made of given bytes, for a log line that several answers share.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

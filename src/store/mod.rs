@@ -1,0 +1,155 @@
+//! Where key sets are kept: the trait [`KeyStore`], its backends, and what protects the bytes.
+//!
+//! Invariants: compare-and-swap on the revision is the only way to change a key set; what `load`
+//! or `commit` has reported is durable and is never lost or taken back by a crash; a document
+//! that is not authentic is refused, the running set stays; private halves are stored sealed and
+//! are gone from every file once the commit that ends them has answered. May import `clock`,
+//! `keys`, and `keygen` for [`seal_fresh`].
+
+pub mod audit;
+mod audit_log;
+#[cfg(feature = "testing")]
+pub mod conformance;
+mod durable;
+mod envelope;
+mod error;
+#[cfg(feature = "testing")]
+pub mod faulty_layer;
+#[cfg(feature = "testing")]
+pub mod faulty_store;
+pub mod file;
+mod file_core;
+pub mod file_layer;
+mod file_open;
+mod kek_file;
+pub mod memory;
+pub mod sealing;
+#[cfg(feature = "testing")]
+pub mod sim_disk;
+
+use std::fmt;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::clock::Timestamp;
+use crate::keys::{AuditRecord, KeySet};
+
+pub use error::{StoreError, StoreWarning};
+pub use file::{FileStore, FileStoreConfig};
+pub use kek_file::{KeyringError, write_new_kek, write_new_kek_on};
+pub use memory::MemoryStore;
+pub use sealing::{Keyring, SealError, seal_fresh};
+
+/// A place that keeps one issuer's key set.
+#[async_trait]
+pub trait KeyStore: Send + Sync + fmt::Debug {
+    /// The current key set. Every call asks the place itself, nothing is cached.
+    ///
+    /// # Errors
+    /// [`StoreError`]; also when the set found is older than one this store has reported before.
+    async fn load(&self) -> Result<Loaded, StoreError>;
+
+    /// Replaces the set of revision `expected_revision` by `next`, whose revision is one higher.
+    ///
+    /// Runs to its end even when the returned future is dropped.
+    ///
+    /// # Errors
+    /// [`CommitError::Conflict`] when another revision is current; [`StoreError::OutcomeUnknown`]
+    /// when only a later [`KeyStore::load`] can tell; otherwise nothing has changed.
+    async fn commit(&self, expected_revision: u64, next: &KeySet)
+    -> Result<Committed, CommitError>;
+
+    /// A document beside the key set, `None` when it was never saved.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn load_side(&self, name: SideDocument) -> Result<Option<Vec<u8>>, StoreError>;
+
+    /// Replaces a document beside the key set. Leaves the revision alone.
+    ///
+    /// # Errors
+    /// [`StoreError`]; then the old document or the new one is stored, never a mixture.
+    async fn save_side(&self, name: SideDocument, data: &[u8]) -> Result<(), StoreError>;
+
+    /// The last `count` audit records, oldest first.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn audit_tail(&self, count: usize) -> Result<Vec<AuditRecord>, StoreError>;
+}
+
+/// What [`KeyStore::load`] found.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct Loaded {
+    /// The current key set.
+    pub set: KeySet,
+    /// The store's idea of now: never before a moment at which this key set was used.
+    pub store_now: Timestamp,
+    /// What is wrong beside it.
+    pub warnings: Vec<StoreWarning>,
+}
+
+/// A commit that took effect and is durable.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+#[must_use = "a warning here wants an alarm"]
+pub struct Committed {
+    /// What went wrong beside it.
+    pub warnings: Vec<StoreWarning>,
+}
+
+/// Why [`KeyStore::commit`] did not take effect.
+#[derive(Debug, Error)]
+pub enum CommitError {
+    /// Somebody else committed first.
+    #[error("another commit came first: the key set is at revision {current} now")]
+    Conflict {
+        /// The current revision.
+        current: u64,
+    },
+    /// The store could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A document kept beside the key set, so that saving it never bumps the revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SideDocument {
+    /// What was done to clients.
+    Clients,
+    /// Counters of issued tokens.
+    Counters,
+}
+
+impl SideDocument {
+    /// Every one.
+    pub const ALL: [Self; 2] = [Self::Clients, Self::Counters];
+
+    /// Its name, also that of its file.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Clients => "clients",
+            Self::Counters => "counters",
+        }
+    }
+}
+
+/// The rule that every backend applies before anything else.
+fn check_step(expected_revision: u64, issuer: &str, next: &KeySet) -> Result<(), StoreError> {
+    let rule = if Some(next.revision) != expected_revision.checked_add(1) {
+        format!(
+            "its revision is {}, but it follows revision {expected_revision}",
+            next.revision
+        )
+    } else if next.issuer != issuer {
+        format!("it belongs to {}, not to {issuer}", next.issuer)
+    } else {
+        return Ok(());
+    };
+    Err(StoreError::InvalidNext { rule })
+}

@@ -1,0 +1,283 @@
+//! What happens to keys: the metrics of the key set, of rotations and of purges.
+//!
+//! Invariants: a kid becomes a label only when it is ours; at most [`MAX_KIDS`] at a time. The
+//! series of a kid exists at 0 from [`KeyMetrics::series`] until [`KeyMetrics::retain`] leaves it
+//! out. Requests hold the handles; the lock here is taken by life-cycle steps and scrapes only.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Result};
+
+use super::labels::{KeyStateLabel, RotationKind, RotationResult, Trigger};
+use super::registrar::{Registrar, histogram, prefixed};
+use crate::clock::Timestamp;
+
+/// 64 live keys and 128 tombstones.
+const MAX_KIDS: usize = 192;
+
+/// Label of purged keys beyond [`MAX_KIDS`].
+const OTHER_KID: &str = "other";
+
+/// Seconds of a rotation: milliseconds with a file store, up to seconds where RSA keys are made.
+/// 2 s is the deadline of a purge's drain, 15 s that of a barrier between replicas, so the share
+/// that met them is exact.
+const ROTATION_BUCKETS: [f64; 12] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.0, 5.0, 15.0,
+];
+
+/// Handles of one key of ours, alive or dead.
+#[derive(Clone, Debug)]
+pub struct KeySeries {
+    /// `purge_verification_failures_total` of this kid.
+    pub purge_failures: IntCounter,
+}
+
+/// What the metrics show of a published key set.
+#[derive(Clone, Copy, Debug)]
+pub struct KeySetFacts<'a> {
+    /// Revision of the set.
+    pub revision: u64,
+    /// The keys that verify.
+    pub keys: &'a [KeyFacts<'a>],
+    /// Number of tombstones of retired keys.
+    pub retired: usize,
+    /// Number of tombstones of purged keys.
+    pub purged: usize,
+    /// When keys were last rotated.
+    pub last_rotation_at: Option<Timestamp>,
+    /// When the schedule will rotate next.
+    pub next_rotation_at: Option<Timestamp>,
+}
+
+/// What the metrics show of a key that verifies.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyFacts<'a> {
+    /// The kid.
+    pub kid: &'a str,
+    /// Its state.
+    pub state: KeyStateLabel,
+    /// From when on nothing verifies with it, as far as that is decided. A key without it has no
+    /// series.
+    pub not_after: Option<Timestamp>,
+}
+
+/// Labels of a rotation.
+type Asked = (Trigger, RotationKind, RotationResult);
+
+/// The metrics of keys.
+#[derive(Debug)]
+pub(super) struct KeyMetrics {
+    purge_failures: IntCounterVec,
+    other: KeySeries,
+    series: Mutex<BTreeMap<String, KeySeries>>,
+    keys: Vec<(KeyStateLabel, IntGauge)>,
+    retired: IntGauge,
+    purged: IntGauge,
+    not_after: NotAfter,
+    revision: IntGauge,
+    last_rotation: Gauge,
+    next_rotation: Gauge,
+    rotations: Vec<(Asked, IntCounter)>,
+    rotation_duration: Vec<(RotationKind, Histogram)>,
+}
+
+impl KeyMetrics {
+    pub(super) fn register(to: &mut Registrar) -> Result<Self> {
+        let purge_failures = to.counters(
+            "purge_verification_failures_total",
+            "Tokens refused only because their signing key was purged.",
+            &["kid"],
+        )?;
+        let other = KeySeries {
+            purge_failures: purge_failures.get_metric_with_label_values(&[OTHER_KID])?,
+        };
+        let states = to.int_gauges("signing_keys", "Keys by state.", &["state"])?;
+        let state = |name: &str| states.get_metric_with_label_values(&[name]);
+        let live = |&label: &KeyStateLabel| Ok((label, state(label.as_str())?));
+        Ok(Self {
+            purge_failures,
+            other,
+            series: Mutex::default(),
+            keys: KeyStateLabel::ALL.iter().map(live).collect::<Result<_>>()?,
+            retired: state("retired")?,
+            purged: state("purged")?,
+            not_after: to.add(NotAfter::new()?)?,
+            revision: to.int_gauge("keyset_revision", "Revision of the key set in force.")?,
+            last_rotation: to.gauge(
+                "key_last_rotation_timestamp_seconds",
+                "When the signing key was last rotated, as a Unix time; 0 when it never was.",
+            )?,
+            next_rotation: to.gauge(
+                "key_next_rotation_timestamp_seconds",
+                "When the schedule rotates next, as a Unix time; 0 when nothing is scheduled.",
+            )?,
+            rotations: rotations(to)?,
+            rotation_duration: rotation_duration(to)?,
+        })
+    }
+
+    pub(super) fn series(&self, kid: &str) -> KeySeries {
+        let mut series = self.lock();
+        if let Some(known) = series.get(kid) {
+            return known.clone();
+        }
+        if series.len() >= MAX_KIDS || kid == OTHER_KID {
+            return self.other.clone();
+        }
+        // It fails for a wrong number of labels only.
+        let Ok(purge_failures) = self.purge_failures.get_metric_with_label_values(&[kid]) else {
+            return self.other.clone();
+        };
+        let made = KeySeries { purge_failures };
+        series.insert(kid.to_owned(), made.clone());
+        made
+    }
+
+    pub(super) fn retain(&self, kids: &[&str]) {
+        self.lock().retain(|kid, _| {
+            let stays = kids.contains(&kid.as_str());
+            if !stays {
+                // It was created with the entry, so there is something to remove.
+                drop(self.purge_failures.remove_label_values(&[kid]));
+            }
+            stays
+        });
+    }
+
+    pub(super) fn show(&self, facts: &KeySetFacts<'_>) {
+        for (state, gauge) in &self.keys {
+            gauge.set(whole(
+                facts.keys.iter().filter(|key| key.state == *state).count(),
+            ));
+        }
+        self.retired.set(whole(facts.retired));
+        self.purged.set(whole(facts.purged));
+        self.not_after.replace(facts.keys);
+        self.revision
+            .set(i64::try_from(facts.revision).unwrap_or(i64::MAX));
+        let seconds = |at: Option<Timestamp>| at.map_or(0.0, Timestamp::as_seconds_f64);
+        self.last_rotation.set(seconds(facts.last_rotation_at));
+        self.next_rotation.set(seconds(facts.next_rotation_at));
+    }
+
+    pub(super) fn rotation(
+        &self,
+        trigger: Trigger,
+        kind: RotationKind,
+        result: RotationResult,
+        seconds: f64,
+    ) {
+        let asked = (trigger, kind, result);
+        for (_, counter) in self.rotations.iter().filter(|(labels, _)| *labels == asked) {
+            counter.inc();
+        }
+        // The window's answers cost nothing and would hide what a rotation takes.
+        if result == RotationResult::Unchanged {
+            return;
+        }
+        for (_, duration) in self.rotation_duration.iter().filter(|(of, _)| *of == kind) {
+            duration.observe(seconds);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, KeySeries>> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn whole(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+fn rotations(to: &mut Registrar) -> Result<Vec<(Asked, IntCounter)>> {
+    let family = to.counters(
+        "key_rotations_total",
+        "Rotations and purges asked for, by who asked, what for, and what came of it.",
+        &["trigger", "kind", "result"],
+    )?;
+    let mut all = Vec::new();
+    for &trigger in Trigger::ALL {
+        for &kind in RotationKind::ALL {
+            for &result in RotationResult::ALL {
+                let values = [trigger.as_str(), kind.as_str(), result.as_str()];
+                let counter = family.get_metric_with_label_values(&values)?;
+                all.push(((trigger, kind, result), counter));
+            }
+        }
+    }
+    Ok(all)
+}
+
+fn rotation_duration(to: &mut Registrar) -> Result<Vec<(RotationKind, Histogram)>> {
+    let family = to.histograms(
+        "key_rotation_duration_seconds",
+        "Time that an executed rotation took; for a purge the drain is included.",
+        &ROTATION_BUCKETS,
+        "kind",
+    )?;
+    RotationKind::ALL
+        .iter()
+        .map(|&kind| Ok((kind, histogram(&family, kind.as_str())?)))
+        .collect()
+}
+
+/// `signing_key_not_after_timestamp_seconds`, replaced as a whole: a scrape sees one key set, and
+/// never a key in two states.
+#[derive(Clone, Debug)]
+struct NotAfter {
+    desc: Desc,
+    shown: Arc<Mutex<GaugeVec>>,
+}
+
+const NOT_AFTER: &str = "signing_key_not_after_timestamp_seconds";
+const NOT_AFTER_HELP: &str = "From when on nothing verifies with this key, as a Unix time.";
+
+impl NotAfter {
+    fn new() -> Result<Self> {
+        let shown = Self::empty()?;
+        let desc = Desc::new(
+            prefixed(NOT_AFTER),
+            NOT_AFTER_HELP.to_owned(),
+            vec!["kid".to_owned(), "state".to_owned()],
+            Default::default(),
+        )?;
+        Ok(Self {
+            desc,
+            shown: Arc::new(Mutex::new(shown)),
+        })
+    }
+
+    fn empty() -> Result<GaugeVec> {
+        GaugeVec::new(
+            Opts::new(prefixed(NOT_AFTER), NOT_AFTER_HELP),
+            &["kid", "state"],
+        )
+    }
+
+    fn replace(&self, keys: &[KeyFacts<'_>]) {
+        let Ok(next) = Self::empty() else { return };
+        for key in keys {
+            let gauge = next.get_metric_with_label_values(&[key.kid, key.state.as_str()]);
+            if let (Ok(gauge), Some(at)) = (gauge, key.not_after) {
+                gauge.set(at.as_seconds_f64());
+            }
+        }
+        *self.shown.lock().unwrap_or_else(PoisonError::into_inner) = next;
+    }
+}
+
+impl Collector for NotAfter {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        self.shown
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .collect()
+    }
+}

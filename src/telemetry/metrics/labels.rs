@@ -1,0 +1,134 @@
+//! Closed label sets: every value that a label can take, known at compile time.
+//!
+//! Invariant: within a set no value ends with another one. The metrics library identifies a series
+//! by its label values run together, so this keeps two series from sharing one counter.
+
+/// Defines an enum whose variants are label values.
+macro_rules! closed_label {
+    ($(#[$about:meta])* $name:ident { $($(#[$what:meta])* $variant:ident = $text:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$what])* $variant,)+
+        }
+
+        impl $name {
+            /// Every value, in the order of the variants.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The label value.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+    };
+}
+
+closed_label! {
+    /// Class of an HTTP status.
+    CodeClass {
+        /// 1xx, and whatever is below.
+        Informational = "1xx",
+        /// 2xx.
+        Success = "2xx",
+        /// 3xx.
+        Redirection = "3xx",
+        /// 4xx.
+        ClientError = "4xx",
+        /// 5xx, and whatever is above.
+        ServerError = "5xx",
+        /// No response was sent: the client went away first.
+        None = "none",
+    }
+}
+
+impl CodeClass {
+    /// The class of a status.
+    #[must_use]
+    pub const fn of(status: u16) -> Self {
+        match status {
+            0..200 => Self::Informational,
+            200..300 => Self::Success,
+            300..400 => Self::Redirection,
+            400..500 => Self::ClientError,
+            500.. => Self::ServerError,
+        }
+    }
+}
+
+closed_label! {
+    /// State of a key that verifies.
+    KeyStateLabel {
+        /// Published, and next to sign.
+        Pending = "pending",
+        /// The one that signs.
+        Active = "active",
+        /// Verifies what it signed before it was replaced.
+        Deprecated = "deprecated",
+    }
+}
+
+closed_label! {
+    /// Who asked for a rotation.
+    Trigger {
+        /// An operator.
+        Manual = "manual",
+        /// The schedule.
+        Automatic = "automatic",
+    }
+}
+
+closed_label! {
+    /// What was asked for.
+    RotationKind {
+        /// Rotate.
+        Rotate = "rotate",
+        /// Rotate and purge.
+        Purge = "purge",
+    }
+}
+
+closed_label! {
+    /// What came of a rotation.
+    RotationResult {
+        /// New keys are in force.
+        Success = "success",
+        /// It failed; the old keys are in force.
+        Failure = "failure",
+        /// The idempotency window answered with the keys of the rotation before.
+        Unchanged = "unchanged",
+    }
+}
+
+closed_label! {
+    /// OAuth 2.0 grant of an issued token.
+    Grant {
+        /// RFC 6749 §4.4.
+        ClientCredentials = "client_credentials",
+    }
+}
+
+closed_label! {
+    /// Error code of a token request (RFC 6749 §5.2 and, for faults of ours, §4.1.2.1).
+    TokenError {
+        /// A parameter is missing, repeated or malformed.
+        InvalidRequest = "invalid_request",
+        /// Client authentication failed.
+        InvalidClient = "invalid_client",
+        /// The grant is invalid or expired.
+        InvalidGrant = "invalid_grant",
+        /// The client may not use this grant.
+        UnauthorizedClient = "unauthorized_client",
+        /// The grant is not supported.
+        UnsupportedGrantType = "unsupported_grant_type",
+        /// The scope is unknown or not the client's.
+        InvalidScope = "invalid_scope",
+        /// Something failed on our side.
+        ServerError = "server_error",
+        /// Too busy for now.
+        TemporarilyUnavailable = "temporarily_unavailable",
+    }
+}

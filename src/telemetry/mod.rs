@@ -1,0 +1,34 @@
+//! Telemetry: the log and the metrics of the running gateway.
+//!
+//! Nothing here is global: a [`Log`] and a [`Metrics`] are handles that the composition root
+//! creates and passes on, so two gateways in one process stay apart. The request path never waits
+//! for either (invariant 20): a log line goes into a bounded queue or is counted as dropped, a
+//! metric is one atomic addition on a handle resolved at start. Text from outside reaches a log
+//! only through [`Line::outside`]; no token, secret or private key may be handed to this module.
+//!
+//! Layer 2. May import `clock`, `log_id` and the pure layer 1; of other crates `prometheus`,
+//! `log`, `serde_json` and `ring` (the digest behind shared Log IDs).
+
+mod denial_log;
+mod denial_window;
+mod log;
+mod log_bridge;
+#[cfg(any(test, feature = "testing"))]
+mod log_capture;
+mod log_format;
+mod log_writer;
+mod metrics;
+#[cfg(test)]
+mod test_clock;
+
+pub use denial_log::{DENIAL_LINES_PER_SECOND, DenialLog, Disposition};
+pub use log::{Format, Level, Line, Log};
+pub use log_bridge::install_bridge;
+#[cfg(any(test, feature = "testing"))]
+pub use log_capture::LogCapture;
+pub use log_writer::LogWriter;
+pub use metrics::{
+    CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries, KeySetFacts, KeyStateLabel,
+    METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE, RotationKind, RotationResult,
+    RouteLabels, RouteMetrics, TokenError, Trigger, UpstreamMetrics,
+};

@@ -1,0 +1,309 @@
+//! Verification: from the bytes of a token to an acceptance or exactly one [`Rejection`].
+//!
+//! The accept path knows one door: the encoded header segment equals, byte for byte, the one
+//! that a live key mints. Everything else takes the strict parser, to be classified and refused.
+
+use std::str;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Map, Value};
+
+use crate::clock::Timestamp;
+use crate::keys::signing_key::MAX_KID_BYTES;
+use crate::keys::{Algorithm, End, Kid};
+
+use super::claims::{Claims, RouteRules, TokenRules};
+use super::strict_json::parse_object;
+use super::verification_keys::{DeadKey, LiveKey, Named, VerificationKeys};
+use super::{MAX_TOKEN_BYTES, Rejection};
+
+/// Header parameters that a token of ours never has; each one has been an attack (RFC 8725 §3.10,
+/// RFC 7515 §4.1.11, RFC 7797, RFC 7516).
+const FORBIDDEN_PARAMETERS: [&str; 10] = [
+    "crit", "b64", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "enc", "zip",
+];
+
+/// An accepted token.
+#[derive(Debug)]
+pub struct Accepted<'a> {
+    /// Its claims.
+    pub claims: Claims,
+    /// The key that signed it.
+    pub key: &'a LiveKey,
+}
+
+/// A refused token.
+#[derive(Debug)]
+pub struct Refused<'a> {
+    /// The one reason.
+    pub rejection: Rejection,
+    /// The key that the token names, when it is one of ours.
+    pub kid: Option<&'a Kid>,
+    /// Index into [`VerificationKeys::tombstones`] when a dead key was named.
+    pub tombstone: Option<usize>,
+    /// The client, when the signature proves it.
+    pub client_id: Option<String>,
+    /// Something that should never happen, for the log.
+    pub alarm: Option<&'static str>,
+}
+
+impl Refused<'_> {
+    const fn unnamed(rejection: Rejection) -> Self {
+        Refused {
+            rejection,
+            kid: None,
+            tombstone: None,
+            client_id: None,
+            alarm: None,
+        }
+    }
+}
+
+/// The three segments of a compact JWS (RFC 7515 §3.1) with the decoded payload.
+struct Compact<'a> {
+    header: &'a str,
+    payload: Vec<u8>,
+    signature: &'a str,
+    signed: &'a [u8],
+}
+
+/// Verifies `token` for a route at `now`.
+///
+/// # Errors
+/// [`Refused`] with exactly one reason.
+pub fn verify<'k>(
+    token: &[u8],
+    keys: &'k VerificationKeys,
+    route: &RouteRules,
+    now: Timestamp,
+) -> Result<Accepted<'k>, Refused<'k>> {
+    let compact = Compact::split(token).map_err(Refused::unnamed)?;
+    match keys.by_segment(compact.header) {
+        Some(key) => verify_live(&compact, key, keys, route, now),
+        None => Err(classify(&compact, keys, route, now)),
+    }
+}
+
+impl<'a> Compact<'a> {
+    fn split(token: &'a [u8]) -> Result<Self, Rejection> {
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(Rejection::TooLarge);
+        }
+        let text = str::from_utf8(token).map_err(|_not_text| Rejection::Malformed)?;
+        let (signed, signature) = text.rsplit_once('.').ok_or(Rejection::Malformed)?;
+        let (header, payload) = signed.split_once('.').ok_or(Rejection::Malformed)?;
+        let decoded = URL_SAFE_NO_PAD.decode(payload);
+        // Strict base64url everywhere before any key is looked up; a stray dot is not base64url.
+        let strict = is_strict_base64url(header) && is_strict_base64url(signature);
+        match decoded {
+            Ok(payload) if strict && !payload.is_empty() => Ok(Self {
+                header,
+                payload,
+                signature,
+                signed: signed.as_bytes(),
+            }),
+            _ => Err(Rejection::Malformed),
+        }
+    }
+}
+
+/// Unpadded base64url with no stray bits in the last character (RFC 4648 §3.5).
+fn is_strict_base64url(segment: &str) -> bool {
+    let mut scratch = [0; MAX_TOKEN_BYTES];
+    URL_SAFE_NO_PAD.decode_slice(segment, &mut scratch).is_ok()
+}
+
+fn verify_live<'k>(
+    compact: &Compact<'_>,
+    key: &'k LiveKey,
+    keys: &VerificationKeys,
+    route: &RouteRules,
+    now: Timestamp,
+) -> Result<Accepted<'k>, Refused<'k>> {
+    let refuse = |rejection, client_id| Refused {
+        kid: Some(&key.kid),
+        client_id,
+        ..Refused::unnamed(rejection)
+    };
+    if !key.verifier.verifies(compact.signed, compact.signature) {
+        return Err(refuse(Rejection::BadSignature, None));
+    }
+    let claims = Claims::parse(&compact.payload).map_err(|rejection| refuse(rejection, None))?;
+    let rules = TokenRules {
+        issuer: &keys.issuer,
+        leeway: keys.leeway,
+        max_ttl: key.max_ttl,
+    };
+    match claims.check(rules, route, now) {
+        Err(rejection) => Err(refuse(rejection, Some(claims.client_id))),
+        Ok(()) if key.verify_until.is_some_and(|until| now >= until) => Err(refuse(
+            Rejection::LifecycleViolation,
+            Some(claims.client_id),
+        )),
+        Ok(()) => Ok(Accepted { claims, key }),
+    }
+}
+
+/// Why a token whose header no live key mints is refused.
+fn classify<'k>(
+    compact: &Compact<'_>,
+    keys: &'k VerificationKeys,
+    route: &RouteRules,
+    now: Timestamp,
+) -> Refused<'k> {
+    let header = match Header::parse(compact.header) {
+        Ok(header) => header,
+        Err(rejection) => return Refused::unnamed(rejection),
+    };
+    match keys.by_kid(&header.kid) {
+        None => Refused::unnamed(Rejection::UnknownKey),
+        Some(Named::Live(key)) => classify_live(compact, &header, key),
+        Some(Named::Dead(index, key)) => {
+            let (rejection, client_id, alarm) =
+                classify_dead(compact, &header, key, keys, route, now);
+            Refused {
+                rejection,
+                kid: Some(&key.kid),
+                tombstone: Some(index),
+                client_id,
+                alarm,
+            }
+        }
+    }
+}
+
+/// Names a live key but is not the header that this key mints.
+fn classify_live<'k>(compact: &Compact<'_>, header: &Header, key: &'k LiveKey) -> Refused<'k> {
+    let (rejection, alarm) = if header.alg != key.alg {
+        (Rejection::AlgNotAllowed, None)
+    } else if key.verifier.verifies(compact.signed, compact.signature) {
+        (
+            Rejection::Malformed,
+            Some("a live key signed a header that it never mints"),
+        )
+    } else {
+        (Rejection::BadSignature, None)
+    };
+    Refused {
+        kid: Some(&key.kid),
+        alarm,
+        ..Refused::unnamed(rejection)
+    }
+}
+
+type Classified = (Rejection, Option<String>, Option<&'static str>);
+
+fn classify_dead(
+    compact: &Compact<'_>,
+    header: &Header,
+    key: &DeadKey,
+    keys: &VerificationKeys,
+    route: &RouteRules,
+    now: Timestamp,
+) -> Classified {
+    if header.alg != key.alg {
+        return (Rejection::AlgNotAllowed, None, None);
+    }
+    let good = key.would_have_verified(compact.signed, compact.signature);
+    let retired = matches!(key.end, End::Retired);
+    if !good {
+        return (
+            if retired {
+                Rejection::UnknownKey
+            } else {
+                Rejection::BadSignature
+            },
+            None,
+            None,
+        );
+    }
+    if compact.header != key.header_segment {
+        return (
+            Rejection::Malformed,
+            None,
+            Some("a dead key signed a header that it never minted"),
+        );
+    }
+    let claims = match Claims::parse(&compact.payload) {
+        Ok(claims) => claims,
+        Err(rejection) => return (rejection, None, None),
+    };
+    let client = Some(claims.client_id.clone());
+    if retired {
+        return if claims.expired(keys.leeway, now) {
+            (Rejection::UnknownKey, client, None)
+        } else {
+            (
+                Rejection::LifecycleViolation,
+                client,
+                Some("a token outlived its retired key"),
+            )
+        };
+    }
+    let rules = TokenRules {
+        issuer: &keys.issuer,
+        leeway: keys.leeway,
+        max_ttl: key.max_ttl,
+    };
+    match claims.check(rules, route, now) {
+        Err(rejection) => (rejection, client, None),
+        Ok(()) if claims.issued_at > key.died_at.plus(keys.purge_slack) => (
+            Rejection::CompromisedKeyInUse,
+            client,
+            Some("a purged key is still being used to sign: its private half has leaked"),
+        ),
+        Ok(()) => (Rejection::KeyPurged, client, None),
+    }
+}
+
+/// The header of a token that is going to be refused.
+struct Header {
+    alg: Algorithm,
+    kid: String,
+}
+
+impl Header {
+    fn parse(segment: &str) -> Result<Self, Rejection> {
+        let json = URL_SAFE_NO_PAD
+            .decode(segment)
+            .map_err(|_not_base64url| Rejection::Malformed)?;
+        let members = parse_object(&json).ok_or(Rejection::Malformed)?;
+        let alg = text(&members, "alg")?
+            .parse::<Algorithm>()
+            .map_err(|_other| Rejection::AlgNotAllowed)?;
+        if FORBIDDEN_PARAMETERS
+            .iter()
+            .any(|name| members.contains_key(*name))
+        {
+            return Err(Rejection::Malformed);
+        }
+        if !members
+            .get("typ")
+            .and_then(Value::as_str)
+            .is_some_and(is_access_token_type)
+        {
+            return Err(Rejection::BadType);
+        }
+        let kid = text(&members, "kid")?;
+        if kid.len() > MAX_KID_BYTES {
+            return Err(Rejection::Malformed);
+        }
+        Ok(Self {
+            alg,
+            kid: kid.to_owned(),
+        })
+    }
+}
+
+fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<&'a str, Rejection> {
+    members
+        .get(name)
+        .and_then(Value::as_str)
+        .ok_or(Rejection::Malformed)
+}
+
+/// RFC 9068 §4 with the optional prefix of RFC 7515 §4.1.9, case-insensitively.
+fn is_access_token_type(typ: &str) -> bool {
+    typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+}
