@@ -37,4 +37,6 @@ pub mod listeners;
 pub mod log_id;
 pub mod store;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod token;

@@ -167,6 +167,17 @@ fn compose_publishes_on_loopback_only_and_what_the_gateway_listens_on() {
 }
 
 #[test]
+fn the_gateway_accepts_the_compose_configuration() {
+    let file = root().join("conf/compose.yaml");
+    let config = portcullis::config::Config::load(&file, &|_| None)
+        .unwrap_or_else(|errors| panic!("{errors}"));
+    // Only what the comments in the file explain.
+    for warning in config.warnings() {
+        assert!(warning.contains("`insecure: true`"), "{warning}");
+    }
+}
+
+#[test]
 fn compose_mounts_exist_and_keep_data_and_secrets_apart() {
     let compose = yaml("docker-compose.yml");
     let config = yaml("conf/compose.yaml");

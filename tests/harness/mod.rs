@@ -1,0 +1,73 @@
+//! What the tests share: a gateway in this process on ephemeral ports ([`Gateway`]), the real
+//! binary ([`Process`]), an upstream that tells what reached it, waiting with a deadline.
+
+#![allow(dead_code, unreachable_pub, reason = "each test target uses a part of it")]
+
+pub mod in_process;
+pub mod metrics;
+pub mod peers;
+pub mod process;
+pub mod upstream;
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+pub use in_process::{Gateway, Options};
+pub use process::Process;
+
+/// The client that every test configuration knows.
+pub const CLIENT: &str = "demo";
+/// Its secret.
+pub const SECRET: &str = "a-secret-for-tests-only-0123456789";
+/// The admin tokens that every test configuration knows, one per role.
+pub const ADMIN: &str = "admin-token-for-tests-0123456789";
+pub const OPERATOR: &str = "operator-token-for-tests-0123456";
+pub const VIEWER: &str = "viewer-token-for-tests-012345678";
+
+/// How long a test waits for something that must happen.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Looks again and again until `look` finds something; panics with `what` after [`PATIENCE`].
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look().await {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// A token from a token endpoint.
+pub async fn token(http: &reqwest::Client, issuer: &str, scope: Option<&str>) -> String {
+    let mut form = vec![("grant_type", "client_credentials")];
+    form.extend(scope.map(|scope| ("scope", scope)));
+    let response = http
+        .post(format!("{issuer}/oauth2/token"))
+        .basic_auth(CLIENT, Some(SECRET))
+        .form(&form)
+        .send()
+        .await
+        .expect("the token endpoint answers");
+    assert_eq!(response.status(), 200, "a token is issued");
+    let body: serde_json::Value = response.json().await.expect("the token answer is JSON");
+    body["access_token"].as_str().expect("there is a token").to_owned()
+}
+
+/// The claims of a token, without verification.
+pub fn claims(token: &str) -> serde_json::Value {
+    use base64::Engine as _;
+    let payload = token.split('.').nth(1).expect("a compact token");
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+    serde_json::from_slice(&json).expect("JSON claims")
+}
+
+/// The kid in a token's header.
+pub fn kid(token: &str) -> String {
+    use base64::Engine as _;
+    let header = token.split('.').next().expect("a compact token");
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).expect("base64url");
+    let header: serde_json::Value = serde_json::from_slice(&json).expect("JSON header");
+    header["kid"].as_str().expect("a kid").to_owned()
+}

@@ -1,0 +1,245 @@
+//! The real binary: `init`, `serve`, signals, exit codes.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::Instant;
+
+use super::{CLIENT, PATIENCE, SECRET, eventually};
+
+/// An installation in a directory of its own, and the gateway that runs there.
+pub struct Process {
+    pub dir: tempfile::TempDir,
+    pub proxy: SocketAddr,
+    pub admin: SocketAddr,
+    pub metrics: SocketAddr,
+    pub http: reqwest::Client,
+    child: Option<Child>,
+}
+
+/// What a test wants to say differently in the configuration.
+pub struct Setup {
+    pub upstream: String,
+    pub algorithm: &'static str,
+    /// More lines below `keys:`, each indented by two spaces.
+    pub keys: String,
+    pub token_ttl: &'static str,
+    /// More top-level sections.
+    pub more: String,
+    /// More upstreams, each line indented by two spaces.
+    pub upstreams: String,
+    /// More routes before the one that takes everything, each line indented by two spaces.
+    pub routes: String,
+}
+
+impl Setup {
+    pub fn new(upstream: impl std::fmt::Display) -> Self {
+        Self {
+            upstream: upstream.to_string(),
+            algorithm: "ES256",
+            keys: String::new(),
+            token_ttl: "1h",
+            more: String::new(),
+            upstreams: String::new(),
+            routes: String::new(),
+        }
+    }
+}
+
+impl Process {
+    /// Writes a configuration and its client's secret; starts nothing.
+    pub fn configure(setup: &Setup) -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let [proxy, admin, metrics] = free_ports();
+        std::fs::create_dir(dir.path().join("secrets")).expect("a directory");
+        let hash = portcullis::clients::SecretHash::of_generated(SECRET.as_bytes(), &ring::rand::SystemRandom::new());
+        super::in_process::write_private(&dir.path().join("secrets/demo.hash"), &hash.expect("a hash").to_string());
+        let text = format!(
+            r#"
+listeners:
+  proxy: {{ address: {proxy} }}
+  admin: {{ address: {admin}, tokens: [{{ name: ops, role: admin, file: secrets/admin.token }}] }}
+  metrics: {{ address: {metrics} }}
+issuer: {{ url: "http://{proxy}", audience: [api], token_ttl: {ttl}, algorithm: {algorithm} }}
+keys:
+  store: {{ file: data/keys }}
+  encryption_key_files: [secrets/kek]
+{keys}
+clients:
+  - {{ id: {CLIENT}, secret_hash_file: secrets/demo.hash, scopes: [read, write] }}
+upstreams:
+  main: {{ endpoints: ["{upstream}"] }}
+{upstreams}
+{more}
+routes:
+{routes}
+  - name: api
+    match: {{ prefix: / }}
+    auth: {{ scopes_any: [read, write] }}
+    identity_headers: {{ X-Auth-Subject: sub, X-Auth-Client-Id: client_id, X-Auth-Scopes: scope }}
+    upstream: main
+"#,
+            ttl = setup.token_ttl,
+            algorithm = setup.algorithm,
+            keys = setup.keys,
+            upstream = setup.upstream,
+            upstreams = setup.upstreams,
+            more = setup.more,
+            routes = setup.routes,
+        );
+        std::fs::write(dir.path().join("portcullis.yaml"), text).expect("a configuration");
+        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
+        Self { dir, proxy, admin, metrics, http, child: None }
+    }
+
+    /// Configures, initialises and serves.
+    pub async fn start(setup: &Setup) -> Self {
+        let mut process = Self::configure(setup);
+        let output = process.run(&["init"]);
+        assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        process.serve().await;
+        process
+    }
+
+    /// Runs a command of the binary to its end in the installation's directory.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().expect("the binary runs")
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        command.args(arguments).current_dir(self.dir.path()).env("PORTCULLIS_CONFIG", "portcullis.yaml");
+        command
+    }
+
+    /// Starts the gateway, its output in `serve.log`, and waits until it is ready.
+    pub async fn serve(&mut self) {
+        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.log_path()).expect("a log file");
+        let errors = log.try_clone().expect("a log file");
+        let child = self.command(&["serve"]).stdout(log).stderr(errors).stdin(Stdio::null()).spawn();
+        self.child = Some(child.expect("the binary starts"));
+        let url = format!("http://{}/readyz", self.metrics);
+        let (http, child) = (self.http.clone(), self.child.as_mut().expect("just started"));
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if http.get(&url).send().await.is_ok_and(|response| response.status() == 200) {
+                return;
+            }
+            if let Some(status) = child.try_wait().expect("the child can be asked") {
+                panic!("the gateway ended with {status}:\n{}", std::fs::read_to_string(self.log_path()).unwrap_or_default());
+            }
+            assert!(Instant::now() < deadline, "the gateway is not ready within {PATIENCE:?}");
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the gateway runs").id()
+    }
+
+    /// Sends a signal to the running gateway.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid");
+        rustix::process::kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// SIGKILL, and wait until it is gone.
+    pub async fn kill(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::KILL);
+        self.ended().await
+    }
+
+    /// SIGTERM, and wait until it is gone.
+    pub async fn terminate(&mut self) -> ExitStatus {
+        self.signal(rustix::process::Signal::TERM);
+        self.ended().await
+    }
+
+    /// Waits until the gateway has ended.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let child = std::cell::RefCell::new(self.child.take().expect("the gateway runs"));
+        eventually("the end of the gateway", || async { child.borrow_mut().try_wait().expect("the child can be asked") })
+            .await
+    }
+
+    pub fn log_path(&self) -> PathBuf {
+        self.dir.path().join("serve.log")
+    }
+
+    /// Every JSON line that the gateway wrote.
+    pub fn log_lines(&self) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.proxy)
+    }
+
+    pub fn admin_token(&self) -> String {
+        read(&self.dir.path().join("secrets/admin.token")).trim().to_owned()
+    }
+
+    pub async fn token(&self) -> String {
+        super::token(&self.http, &self.url(""), None).await
+    }
+
+    pub async fn status(&self, token: &str) -> u16 {
+        let response = self.http.get(self.url("/hello")).bearer_auth(token).send().await;
+        response.expect("the gateway answers").status().as_u16()
+    }
+
+    pub async fn admin_post(&self, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
+        let request = self.http.post(format!("http://{}{path}", self.admin)).bearer_auth(self.admin_token()).json(&body);
+        let response = request.send().await.expect("the admin listener answers");
+        (response.status().as_u16(), response.json().await.expect("JSON"))
+    }
+
+    pub async fn admin_get(&self, path: &str) -> serde_json::Value {
+        let request = self.http.get(format!("http://{}{path}", self.admin)).bearer_auth(self.admin_token());
+        request.send().await.expect("the admin listener answers").json().await.expect("JSON")
+    }
+
+    pub async fn rotate(&self) -> serde_json::Value {
+        let (status, body) = self.admin_post("/admin/v1/keys/rotate", serde_json::json!({})).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    pub async fn purge(&self) -> serde_json::Value {
+        let seen = self.admin_get("/admin/v1/keys").await["revision"].clone();
+        let body = serde_json::json!({ "purge": true, "seen_revision": seen });
+        let (status, body) = self.admin_post("/admin/v1/keys/rotate", body).await;
+        assert_eq!(status, 200, "{body}");
+        body
+    }
+
+    pub async fn jwks(&self) -> bytes::Bytes {
+        let response = self.http.get(self.url("/.well-known/jwks.json")).send().await.expect("the JWKS");
+        response.bytes().await.expect("bytes")
+    }
+
+    pub async fn scrape(&self) -> String {
+        let response = self.http.get(format!("http://{}/metrics", self.metrics)).send().await.expect("a scrape");
+        response.text().await.expect("text")
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _gone_already = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Addresses that were free a moment ago.
+pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
+    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
+    sockets.map(|socket| socket.local_addr().expect("an address"))
+}
