@@ -28,5 +28,7 @@ WORKDIR /var/lib/portcullis
 USER 10001:10001
 EXPOSE 8080 9901 9902
 # No HEALTHCHECK: probe /readyz on the metrics listener (9902) from outside.
+# Where every command looks for the configuration, which has to be mounted there.
+ENV PORTCULLIS_CONFIG=/etc/portcullis/portcullis.yaml
 ENTRYPOINT ["/usr/local/bin/portcullis"]
-CMD ["serve", "--config", "/etc/portcullis/portcullis.yaml"]
+CMD ["serve"]

@@ -150,7 +150,9 @@ impl App {
         let denials = DenialLog::new(
             &env.log,
             DENIAL_LINES_PER_SECOND,
-            reasons.chain(gateway::REASONS).chain(TokenError::ALL.iter().map(|error| error.as_str())),
+            reasons
+                .chain(gateway::REASONS)
+                .chain(TokenError::ALL.iter().map(|error| error.as_str())),
         );
         let issuer_metrics = route_metrics(&metrics, ISSUER_ROUTE)?;
         let unmatched = route_metrics(&metrics, NO_ROUTE)?;
@@ -183,17 +185,38 @@ impl App {
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),
         });
-        let health = HealthParts { published: lifecycle.published(), metrics: Arc::clone(&metrics), stopping };
+        let health = HealthParts {
+            published: lifecycle.published(),
+            metrics: Arc::clone(&metrics),
+            stopping,
+        };
         let refusals = refusal_log(env.log);
-        Ok(Self { lifecycle, metrics, gateway, issuer, admin, health, issuer_metrics, unmatched, refusals })
+        Ok(Self {
+            lifecycle,
+            metrics,
+            gateway,
+            issuer,
+            admin,
+            health,
+            issuer_metrics,
+            unmatched,
+            refusals,
+        })
     }
 
     /// The proxy of worker number `worker` on a listener.
     #[must_use]
-    pub fn gateway(&self, listener: &ProxyListener, worker: usize) -> impl ProxyHttp<CTX: Send + Sync> + Send + Sync + use<> {
+    pub fn gateway(
+        &self,
+        listener: &ProxyListener,
+        worker: usize,
+    ) -> impl ProxyHttp<CTX: Send + Sync> + Send + Sync + use<> {
         let mut local = Vec::new();
         if listener.serves.issuer {
-            let parts = IssuerParts { worker, ..self.issuer.clone() };
+            let parts = IssuerParts {
+                worker,
+                ..self.issuer.clone()
+            };
             local.push(LocalEndpoints {
                 paths: parts.spec.paths().all(),
                 bridge: self.bridge(issuer::router(parts)),
@@ -208,7 +231,13 @@ impl App {
             });
         }
         let unmatched = Arc::clone(&self.unmatched);
-        Gateway::new(Arc::clone(&self.gateway), worker, listener.serves.routes, local, unmatched)
+        Gateway::new(
+            Arc::clone(&self.gateway),
+            worker,
+            listener.serves.routes,
+            local,
+            unmatched,
+        )
     }
 
     /// The admin listener's application.
@@ -238,22 +267,41 @@ impl App {
 fn worker_names(config: &Config) -> Vec<String> {
     let workers = config.server.workers;
     let of = |address| (0..workers).map(move |number| format!("proxy {address} worker {number}"));
-    config.listeners.proxy.iter().flat_map(|listener| of(listener.address)).collect()
+    config
+        .listeners
+        .proxy
+        .iter()
+        .flat_map(|listener| of(listener.address))
+        .collect()
 }
 
 fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
     let methods: Vec<Vec<&str>> = config
         .routes
         .iter()
-        .map(|route| route.matcher.methods.iter().map(http::Method::as_str).collect())
+        .map(|route| {
+            route
+                .matcher
+                .methods
+                .iter()
+                .map(http::Method::as_str)
+                .collect()
+        })
         .collect();
     let routes: Vec<RouteLabels<'_>> = config
         .routes
         .iter()
         .zip(&methods)
-        .map(|(route, methods)| RouteLabels { name: &route.name, methods })
+        .map(|(route, methods)| RouteLabels {
+            name: &route.name,
+            methods,
+        })
         .collect();
-    let upstreams: Vec<&str> = config.upstreams.iter().map(|upstream| upstream.name.as_str()).collect();
+    let upstreams: Vec<&str> = config
+        .upstreams
+        .iter()
+        .map(|upstream| upstream.name.as_str())
+        .collect();
     Ok(Metrics::new(&MetricsLabels {
         version: env!("CARGO_PKG_VERSION"),
         routes: &routes,
@@ -263,31 +311,44 @@ fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
 }
 
 fn route_metrics(metrics: &Metrics, name: &str) -> Result<Arc<RouteMetrics>, StartError> {
-    metrics.route(name).ok_or_else(|| StartError::Metrics(prometheus::Error::Msg(format!("no route `{name}`"))))
+    metrics
+        .route(name)
+        .ok_or_else(|| StartError::Metrics(prometheus::Error::Msg(format!("no route `{name}`"))))
 }
 
 fn routes_of(config: &Config, metrics: &Metrics) -> Result<Vec<PreparedRoute>, StartError> {
     let mut upstreams = Vec::new();
     for spec in &config.upstreams {
         let handles = metrics.upstream(&spec.name).ok_or_else(|| {
-            StartError::Metrics(prometheus::Error::Msg(format!("no upstream `{}`", spec.name)))
+            StartError::Metrics(prometheus::Error::Msg(format!(
+                "no upstream `{}`",
+                spec.name
+            )))
         })?;
         upstreams.push(Arc::new(Upstream::new(spec, handles)?));
     }
     let prepared = config.routes.iter().filter_map(|route| {
         // The configuration was checked: every route names an upstream that exists.
-        let upstream = upstreams.iter().find(|upstream| upstream.name == route.upstream)?;
-        Some(route_metrics(metrics, &route.name).map(|metrics| PreparedRoute {
-            route: route.clone(),
-            upstream: Arc::clone(upstream),
-            metrics,
-        }))
+        let upstream = upstreams
+            .iter()
+            .find(|upstream| upstream.name == route.upstream)?;
+        Some(
+            route_metrics(metrics, &route.name).map(|metrics| PreparedRoute {
+                route: route.clone(),
+                upstream: Arc::clone(upstream),
+                metrics,
+            }),
+        )
     });
     prepared.collect()
 }
 
 fn issuer_spec(config: &Config) -> IssuerSpec {
-    let mut scopes: Vec<String> = config.clients.iter().flat_map(|client| client.scopes.clone()).collect();
+    let mut scopes: Vec<String> = config
+        .clients
+        .iter()
+        .flat_map(|client| client.scopes.clone())
+        .collect();
     scopes.sort_unstable();
     scopes.dedup();
     IssuerSpec {
@@ -307,8 +368,10 @@ fn clients_of(config: &Config) -> Result<Vec<Client>, StartError> {
                 ClientSecretSource::HashFile(path) => read_secret(path)?,
                 ClientSecretSource::Hash(hash) => hash.clone(),
             };
-            let secret =
-                hash.parse().map_err(|source| StartError::ClientSecret { client: client.id.clone(), source })?;
+            let secret = hash.parse().map_err(|source| StartError::ClientSecret {
+                client: client.id.clone(),
+                source,
+            })?;
             Ok(Client {
                 id: client.id.clone(),
                 secret,
@@ -330,7 +393,10 @@ fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
         .iter()
         .map(|token| {
             let name = token.name.clone();
-            let error = |rule| StartError::AdminToken { name: token.name.clone(), rule };
+            let error = |rule| StartError::AdminToken {
+                name: token.name.clone(),
+                rule,
+            };
             let role = match token.role {
                 Role::Viewer => admin::Role::Viewer,
                 Role::Operator => admin::Role::Operator,
@@ -341,14 +407,17 @@ fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
                     let text = read_secret(path)?;
                     let secret = text.trim();
                     if secret.len() < MIN_ADMIN_TOKEN {
-                        return Err(error("it is shorter than 22 characters; make one with `portcullis init`"));
+                        return Err(error(
+                            "it is shorter than 22 characters; make one with `portcullis init`",
+                        ));
                     }
                     Ok(AdminCredential::of_token(name, role, secret.as_bytes()))
                 }
                 AdminTokenSource::HashFile(path) => {
                     let text = read_secret(path)?;
-                    let digest = admin::parse_token_hash(text.trim())
-                        .ok_or_else(|| error("its hash_file must hold `sha256:` and 64 hexadecimal digits"))?;
+                    let digest = admin::parse_token_hash(text.trim()).ok_or_else(|| {
+                        error("its hash_file must hold `sha256:` and 64 hexadecimal digits")
+                    })?;
                     Ok(AdminCredential::of_digest(name, role, digest))
                 }
             }
@@ -359,10 +428,16 @@ fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
 /// Reads a file that nobody else may read.
 fn read_secret(path: &Path) -> Result<String, StartError> {
     use std::os::unix::fs::PermissionsExt as _;
-    let error = |source| StartError::SecretFile { path: path.to_owned(), source };
+    let error = |source| StartError::SecretFile {
+        path: path.to_owned(),
+        source,
+    };
     let mode = std::fs::metadata(path).map_err(error)?.permissions().mode() & 0o7777;
     if mode & 0o077 != 0 {
-        return Err(StartError::SecretMode { path: path.display().to_string(), mode });
+        return Err(StartError::SecretMode {
+            path: path.display().to_string(),
+            mode,
+        });
     }
     std::fs::read_to_string(path).map_err(error)
 }

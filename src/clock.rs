@@ -8,7 +8,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
-use time::format_description::well_known::Rfc3339;
+use time::format_description::BorrowedFormatItem;
+use time::macros::format_description;
+
+/// RFC 3339 in UTC, always with three digits of milliseconds, so that texts sort like moments.
+const RFC_3339_MILLIS: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:3]Z");
 
 /// A moment as Unix milliseconds (UTC). Arithmetic saturates, so no clock value can panic.
 #[derive(
@@ -76,7 +81,8 @@ impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with milliseconds, the form of every surface.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let nanos = i128::from(self.0).saturating_mul(1_000_000);
-        match OffsetDateTime::from_unix_timestamp_nanos(nanos).map(|at| at.format(&Rfc3339)) {
+        match OffsetDateTime::from_unix_timestamp_nanos(nanos).map(|at| at.format(RFC_3339_MILLIS))
+        {
             Ok(Ok(text)) => f.write_str(&text),
             _ => write!(f, "unix-ms:{}", self.0),
         }
@@ -118,7 +124,7 @@ mod tests {
     fn displays_rfc3339_utc() {
         assert_eq!(
             Timestamp::from_millis(0).to_string(),
-            "1970-01-01T00:00:00Z"
+            "1970-01-01T00:00:00.000Z"
         );
         assert_eq!(
             Timestamp::from_millis(1_700_000_000_123).to_string(),

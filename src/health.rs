@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
-use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
@@ -36,7 +36,10 @@ impl fmt::Debug for HealthParts {
 
 /// Health alone, for a proxy listener that `serves: [health]`.
 pub fn health_router(parts: HealthParts) -> Router {
-    Router::new().route("/livez", get(livez)).route("/readyz", get(readyz)).with_state(parts)
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .with_state(parts)
 }
 
 /// Health and metrics, for the metrics listener.
@@ -56,12 +59,20 @@ async fn readyz(State(parts): State<HealthParts>) -> Response {
     if (parts.stopping)() {
         return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
     }
-    text(StatusCode::OK, format!("ready, key set revision {}\n", parts.published.load().set.revision))
+    text(
+        StatusCode::OK,
+        format!(
+            "ready, key set revision {}\n",
+            parts.published.load().set.revision
+        ),
+    )
 }
 
 async fn metrics(State(parts): State<HealthParts>) -> Response {
     let mut response = text(StatusCode::OK, parts.metrics.render());
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
     response
 }
 
@@ -69,7 +80,10 @@ fn text(status: StatusCode, body: String) -> Response {
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -226,10 +226,12 @@ fn compose_mounts_exist_and_keep_data_and_secrets_apart() {
         assert_eq!(volume_of(secret), "secrets");
     }
 
-    let named = format!(
-        "./conf/compose.yaml:{}:ro",
-        strings(&gateway["command"]).last().unwrap()
-    );
+    let named = text("Dockerfile")
+        .lines()
+        .filter_map(|line| line.strip_prefix("ENV PORTCULLIS_CONFIG="))
+        .map(|path| format!("./conf/compose.yaml:{path}:ro"))
+        .next()
+        .expect("the image says where its configuration lies");
     assert!(mounts.contains(&named), "{mounts:?} lacks {named}");
 }
 

@@ -14,12 +14,22 @@ async fn rotate_breaks_nothing_and_purge_breaks_exactly_what_it_says() {
     assert_eq!(first["changed"], true);
     let new = gateway.token().await;
     assert_ne!(kid(&old), kid(&new));
-    assert_eq!((gateway.status(&old).await, gateway.status(&new).await), (200, 200));
+    assert_eq!(
+        (gateway.status(&old).await, gateway.status(&new).await),
+        (200, 200)
+    );
 
     let jwks = gateway.jwks().await;
     let second = gateway.rotate().await;
     assert_eq!(second["changed"], false);
-    for same in ["rotation_id", "keys", "at", "revision", "activated", "replaced"] {
+    for same in [
+        "rotation_id",
+        "keys",
+        "at",
+        "revision",
+        "activated",
+        "replaced",
+    ] {
         assert_eq!(first[same], second[same], "{same}");
     }
     assert_eq!(gateway.jwks().await, jwks);

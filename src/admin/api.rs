@@ -31,7 +31,10 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
 
 pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
     let set = parts.lifecycle.current_set();
-    let mut response = json(StatusCode::OK, &KeySetView::of(&set, parts.lifecycle.timing()));
+    let mut response = json(
+        StatusCode::OK,
+        &KeySetView::of(&set, parts.lifecycle.timing()),
+    );
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
         response.headers_mut().insert(ETAG, etag);
     }
@@ -46,9 +49,19 @@ pub(super) async fn rotate(
 ) -> Response {
     match try_rotate(&parts, operator, &headers, &body).await {
         Ok(outcome) => {
-            let drained = outcome.receipt.as_ref().is_none_or(|receipt| receipt.state().drained_at.is_some());
-            let status = if drained { StatusCode::OK } else { StatusCode::ACCEPTED };
-            json(status, &RotationView::of(&outcome, parts.lifecycle.timing()))
+            let drained = outcome
+                .receipt
+                .as_ref()
+                .is_none_or(|receipt| receipt.state().drained_at.is_some());
+            let status = if drained {
+                StatusCode::OK
+            } else {
+                StatusCode::ACCEPTED
+            };
+            json(
+                status,
+                &RotationView::of(&outcome, parts.lifecycle.timing()),
+            )
         }
         Err(error) => error.answer(&parts),
     }
@@ -61,12 +74,20 @@ async fn try_rotate(
     body: &Bytes,
 ) -> Result<RotationOutcome, ApiError> {
     let request: RotateRequest = parse(headers, body).and_then(RotateRequest::check)?;
-    let needs = if request.purge { Role::Admin } else { Role::Operator };
+    let needs = if request.purge {
+        Role::Admin
+    } else {
+        Role::Operator
+    };
     if operator.role < needs {
         return Err(ApiError::forbidden(operator.role, needs));
     }
     let seen = match (request.purge, request.seen_revision) {
-        (true, None) => return Err(ApiError::precondition_required(parts.lifecycle.current_set().revision)),
+        (true, None) => {
+            return Err(ApiError::precondition_required(
+                parts.lifecycle.current_set().revision,
+            ));
+        }
         (true, Some(seen)) => Some(seen),
         (false, _) => None,
     };
@@ -79,7 +100,7 @@ async fn try_rotate(
             None => lifecycle.rotate(&order).await,
         }
     });
-    let result = change.await.unwrap_or_else(|_panicked| Err(LifecycleError::TaskDied));
+    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
     result.map_err(|error| ApiError::rotation(&error))
 }
 
@@ -95,6 +116,8 @@ fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // Serialising strings and numbers into a Vec cannot fail.
     let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

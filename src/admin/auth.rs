@@ -68,7 +68,11 @@ impl AdminCredential {
     /// The credential of a plain token.
     #[must_use]
     pub fn of_token(name: String, role: Role, token: &[u8]) -> Self {
-        Self { name, role, digest: sha256(token) }
+        Self {
+            name,
+            role,
+            digest: sha256(token),
+        }
     }
 
     /// The credential of a token whose SHA-256 is known.
@@ -80,7 +84,10 @@ impl AdminCredential {
 
 impl fmt::Debug for AdminCredential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AdminCredential").field("name", &self.name).field("role", &self.role).finish_non_exhaustive()
+        f.debug_struct("AdminCredential")
+            .field("name", &self.name)
+            .field("role", &self.role)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +109,10 @@ impl Authenticator {
     /// An authenticator of these credentials.
     #[must_use]
     pub fn new(credentials: Vec<AdminCredential>) -> Self {
-        Self { credentials, failures: Mutex::default() }
+        Self {
+            credentials,
+            failures: Mutex::default(),
+        }
     }
 
     /// Compares with every credential in constant time, so that neither length nor position leaks.
@@ -118,7 +128,9 @@ impl Authenticator {
     fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address) {
-            let oldest = failures.iter().min_by_key(|(_, times)| times.last().copied());
+            let oldest = failures
+                .iter()
+                .min_by_key(|(_, times)| times.last().copied());
             if let Some(address) = oldest.map(|(address, _)| *address) {
                 failures.remove(&address);
             }
@@ -151,7 +163,10 @@ pub fn parse_token_hash(text: &str) -> Option<[u8; 32]> {
 /// The `hash_file` form of a token.
 #[must_use]
 pub fn token_hash(token: &[u8]) -> String {
-    let digits: String = sha256(token).iter().map(|byte| format!("{byte:02x}")).collect();
+    let digits: String = sha256(token)
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     format!("sha256:{digits}")
 }
 
@@ -175,22 +190,32 @@ pub(super) async fn guard(
         }
         Err(error) => error.answer(&parts),
     };
-    parts.metrics.admin_request(endpoint, CodeClass::of(response.status().as_u16()));
+    parts
+        .metrics
+        .admin_request(endpoint, CodeClass::of(response.status().as_u16()));
     let headers = response.headers_mut();
     for (name, value) in [
         ("cache-control", "no-store"),
-        ("content-security-policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
+        (
+            "content-security-policy",
+            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+        ),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
     ] {
-        headers.entry(name).or_insert(HeaderValue::from_static(value));
+        headers
+            .entry(name)
+            .or_insert(HeaderValue::from_static(value));
     }
     response
 }
 
 fn authorize(parts: &AdminParts, request: &Request) -> Result<Operator, ApiError> {
     let headers = request.headers();
-    if !is_host_allowed(headers, request.uri().authority().map(http::uri::Authority::as_str)) {
+    if !is_host_allowed(
+        headers,
+        request.uri().authority().map(http::uri::Authority::as_str),
+    ) {
         return Err(ApiError::misdirected());
     }
     if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_same_origin(headers) {
@@ -198,10 +223,16 @@ fn authorize(parts: &AdminParts, request: &Request) -> Result<Operator, ApiError
     }
     let token = bearer(headers).ok_or_else(ApiError::unauthenticated)?;
     if let Some(credential) = parts.authenticator.find(token) {
-        return Ok(Operator { name: credential.name.clone(), role: credential.role });
+        return Ok(Operator {
+            name: credential.name.clone(),
+            role: credential.role,
+        });
     }
     let unknown = IpAddr::from([0, 0, 0, 0]);
-    let address = request.extensions().get::<PeerAddr>().map_or(unknown, |peer| peer.0.ip());
+    let address = request
+        .extensions()
+        .get::<PeerAddr>()
+        .map_or(unknown, |peer| peer.0.ip());
     match parts.authenticator.failed(address, Instant::now()) {
         Some(wait) => Err(ApiError::throttled(wait)),
         None => Err(ApiError::wrong_token()),
@@ -215,14 +246,21 @@ fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
         return None;
     }
     let (scheme, token) = value.split_at_checked(7)?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
+    scheme
+        .eq_ignore_ascii_case(b"bearer ")
+        .then(|| token.trim_ascii())
 }
 
 /// DNS rebinding needs a name: an address literal, or `localhost`, cannot be rebound.
 fn is_host_allowed(headers: &HeaderMap, authority: Option<&str>) -> bool {
     let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts.next().and_then(|host| host.to_str().ok()).or(authority);
-    let Some(host) = host.filter(|_| hosts.next().is_none()) else { return false };
+    let host = hosts
+        .next()
+        .and_then(|host| host.to_str().ok())
+        .or(authority);
+    let Some(host) = host.filter(|_| hosts.next().is_none()) else {
+        return false;
+    };
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
@@ -233,9 +271,15 @@ fn is_host_allowed(headers: &HeaderMap, authority: Option<&str>) -> bool {
 
 /// A browser says where an unsafe request comes from; a tool says nothing.
 fn is_same_origin(headers: &HeaderMap) -> bool {
-    let host = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = headers
+        .get(HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
     let origin_ok = headers.get(ORIGIN).is_none_or(|origin| {
-        let authority = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
+        let authority = origin
+            .to_str()
+            .ok()
+            .and_then(|origin| origin.split_once("://"));
         authority.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
     });
     let site_ok = headers
@@ -253,12 +297,21 @@ mod tests {
         let authenticator = Authenticator::new(Vec::new());
         let (start, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
         for second in 0..5 {
-            assert_eq!(authenticator.failed(address, start + Duration::from_secs(second)), None);
+            assert_eq!(
+                authenticator.failed(address, start + Duration::from_secs(second)),
+                None
+            );
         }
         let wait = authenticator.failed(address, start + Duration::from_secs(10));
         assert_eq!(wait, Some(Duration::from_secs(50)));
-        assert_eq!(authenticator.failed(IpAddr::from([127, 0, 0, 2]), start), None);
-        assert_eq!(authenticator.failed(address, start + Duration::from_secs(61)), None);
+        assert_eq!(
+            authenticator.failed(IpAddr::from([127, 0, 0, 2]), start),
+            None
+        );
+        assert_eq!(
+            authenticator.failed(address, start + Duration::from_secs(61)),
+            None
+        );
     }
 
     #[test]
@@ -268,10 +321,22 @@ mod tests {
             headers.insert(HOST, HeaderValue::from_str(host).unwrap());
             is_host_allowed(&headers, None)
         };
-        for good in ["localhost", "LOCALHOST:9901", "127.0.0.1:9901", "[::1]:9901", "10.0.0.1"] {
+        for good in [
+            "localhost",
+            "LOCALHOST:9901",
+            "127.0.0.1:9901",
+            "[::1]:9901",
+            "10.0.0.1",
+        ] {
             assert!(allowed(good), "{good}");
         }
-        for bad in ["evil.test", "evil.test:9901", "127.0.0.1.evil.test", "", "localhost.evil.test"] {
+        for bad in [
+            "evil.test",
+            "evil.test:9901",
+            "127.0.0.1.evil.test",
+            "",
+            "localhost.evil.test",
+        ] {
             assert!(!allowed(bad), "{bad}");
         }
     }

@@ -38,22 +38,34 @@ where
 
 /// Parses a JSON body.
 pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, ApiError> {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content_type = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let media_type = content_type.split(';').next().unwrap_or_default().trim();
     if !media_type.eq_ignore_ascii_case("application/json") {
         return Err(ApiError::unsupported_media_type());
     }
-    let text = std::str::from_utf8(body).map_err(|_not_text| ApiError::bad_body("the body is not UTF-8".to_owned()))?;
+    let text = std::str::from_utf8(body)
+        .map_err(|_not_text| ApiError::bad_body("the body is not UTF-8".to_owned()))?;
     if !text.trim_start().starts_with('{') {
-        return Err(ApiError::bad_body("the body must be a JSON object".to_owned()));
+        return Err(ApiError::bad_body(
+            "the body must be a JSON object".to_owned(),
+        ));
     }
     serde_json::from_str(text).map_err(|error| ApiError::bad_body(error.to_string()))
 }
 
 impl RotateRequest {
     pub(super) fn check(self) -> Result<Self, ApiError> {
-        if self.reason.as_ref().is_some_and(|reason| reason.chars().count() > MAX_REASON) {
-            return Err(ApiError::bad_body(format!("reason is longer than {MAX_REASON} characters")));
+        if self
+            .reason
+            .as_ref()
+            .is_some_and(|reason| reason.chars().count() > MAX_REASON)
+        {
+            return Err(ApiError::bad_body(format!(
+                "reason is longer than {MAX_REASON} characters"
+            )));
         }
         Ok(self)
     }
@@ -67,8 +79,12 @@ mod tests {
 
     fn rotate(body: &str) -> Result<RotateRequest, ApiError> {
         let mut headers = HeaderMap::new();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json; charset=utf-8"));
-        parse::<RotateRequest>(&headers, &Bytes::copy_from_slice(body.as_bytes())).and_then(RotateRequest::check)
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/json; charset=utf-8"),
+        );
+        parse::<RotateRequest>(&headers, &Bytes::copy_from_slice(body.as_bytes()))
+            .and_then(RotateRequest::check)
     }
 
     #[test]

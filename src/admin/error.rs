@@ -41,7 +41,14 @@ struct Problem<'a> {
 
 impl ApiError {
     const fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
-        Self { status, code, detail, cause: None, retry_after: None, names_log_id: false }
+        Self {
+            status,
+            code,
+            detail,
+            cause: None,
+            retry_after: None,
+            names_log_id: false,
+        }
     }
 
     pub(super) fn misdirected() -> Self {
@@ -60,21 +67,36 @@ impl ApiError {
     }
 
     pub(super) fn wrong_token() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "WRONG_TOKEN", "the admin token is not valid".to_owned())
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "WRONG_TOKEN",
+            "the admin token is not valid".to_owned(),
+        )
     }
 
     pub(super) fn throttled(wait: Duration) -> Self {
         let detail = "too many wrong admin tokens from this address".to_owned();
-        Self { retry_after: Some(wait), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "THROTTLED", detail) }
+        Self {
+            retry_after: Some(wait),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "THROTTLED", detail)
+        }
     }
 
     pub(super) fn forbidden(has: Role, needs: Role) -> Self {
-        let detail = format!("this needs the role {}, the token has the role {}", needs.as_str(), has.as_str());
+        let detail = format!(
+            "this needs the role {}, the token has the role {}",
+            needs.as_str(),
+            has.as_str()
+        );
         Self::new(StatusCode::FORBIDDEN, "ROLE", detail)
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, "NOT_FOUND", "there is no such endpoint".to_owned())
+        Self::new(
+            StatusCode::NOT_FOUND,
+            "NOT_FOUND",
+            "there is no such endpoint".to_owned(),
+        )
     }
 
     pub(super) fn method_not_allowed() -> Self {
@@ -88,7 +110,11 @@ impl ApiError {
     }
 
     pub(super) fn bad_body(rule: String) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BAD_BODY", format!("nothing was changed: {rule}"))
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "BAD_BODY",
+            format!("nothing was changed: {rule}"),
+        )
     }
 
     pub(super) fn precondition_required(revision: u64) -> Self {
@@ -96,13 +122,18 @@ impl ApiError {
             "a purge must say which keys it means: send \"seen_revision\": the revision of the key set you looked at; \
              the current revision is {revision}"
         );
-        Self::new(StatusCode::PRECONDITION_REQUIRED, "SEEN_REVISION_REQUIRED", detail)
+        Self::new(
+            StatusCode::PRECONDITION_REQUIRED,
+            "SEEN_REVISION_REQUIRED",
+            detail,
+        )
     }
 
     /// A rotation that did not happen. What waiting or looking again can mend is said; the rest is
     /// in the log.
     pub(super) fn rotation(error: &LifecycleError) -> Self {
-        let refused = |status, code, refusal: &Refusal| Self::new(status, code, refusal.to_string());
+        let refused =
+            |status, code, refusal: &Refusal| Self::new(status, code, refusal.to_string());
         match error {
             LifecycleError::Refused(refusal @ Refusal::KeySetFull(_)) => {
                 refused(StatusCode::CONFLICT, "KEYSET_FULL", refusal)
@@ -134,20 +165,34 @@ impl ApiError {
     /// Writes the line and builds the answer.
     pub(super) fn answer(&self, parts: &AdminParts) -> Response {
         let log_id = LogId::random();
-        let level = if self.status.is_server_error() { Level::Error } else { Level::Warn };
+        let level = if self.status.is_server_error() {
+            Level::Error
+        } else {
+            Level::Warn
+        };
         parts
             .log
-            .event(level, "admin_request_failed", "an admin request could not be carried out")
+            .event(
+                level,
+                "admin_request_failed",
+                "an admin request could not be carried out",
+            )
             .log_id(log_id)
             .field("status", self.status.as_u16())
             .field("code", self.code)
             .outside("detail", &self.detail)
             .field("cause", self.cause.as_deref())
             .emit();
-        let detail =
-            if self.names_log_id { format!("{} Log ID: {log_id}", self.detail) } else { self.detail.clone() };
+        let detail = if self.names_log_id {
+            format!("{} Log ID: {log_id}", self.detail)
+        } else {
+            self.detail.clone()
+        };
         let problem = Problem {
-            r#type: format!("urn:portcullis:problem:{}", self.code.to_ascii_lowercase().replace('_', "-")),
+            r#type: format!(
+                "urn:portcullis:problem:{}",
+                self.code.to_ascii_lowercase().replace('_', "-")
+            ),
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
             code: self.code,
@@ -155,12 +200,19 @@ impl ApiError {
             log_id,
         };
         // Serialising strings and numbers into a Vec cannot fail.
-        let mut response = Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
+        let mut response =
+            Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(
+            CONTENT_TYPE,
+            HeaderValue::from_static("application/problem+json"),
+        );
         if self.status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"portcullis admin\""));
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"portcullis admin\""),
+            );
         }
         if let Some(wait) = self.retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));

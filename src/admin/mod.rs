@@ -58,6 +58,9 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/keys/rotate", post(api::rotate))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
-        .layer(middleware::from_fn_with_state(Arc::clone(&parts), auth::guard))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&parts),
+            auth::guard,
+        ))
         .with_state(parts)
 }

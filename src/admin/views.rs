@@ -89,7 +89,10 @@ struct ReceiptView {
 
 impl KeySetView {
     pub(super) fn of(set: &KeySet, timing: &Timing) -> Self {
-        let window = set.last_activation.as_ref().map(|last| window_until(last, timing));
+        let window = set
+            .last_activation
+            .as_ref()
+            .map(|last| window_until(last, timing));
         Self {
             issuer: set.issuer.clone(),
             revision: set.revision,
@@ -184,7 +187,10 @@ fn keys(set: &KeySet) -> Vec<KeyView> {
         verify_until: Some(key.verify_until.to_string()),
         ..KeyView::of(KeyState::Deprecated, &key.public)
     });
-    [active, KeyView::of(KeyState::Pending, &set.pending.public)].into_iter().chain(deprecated).collect()
+    [active, KeyView::of(KeyState::Pending, &set.pending.public)]
+        .into_iter()
+        .chain(deprecated)
+        .collect()
 }
 
 impl KeyView {

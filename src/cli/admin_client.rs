@@ -44,7 +44,7 @@ impl AdminTarget {
     pub(super) fn client(&self) -> Result<AdminClient, Failure> {
         let (base, token_file) = match (&self.admin_url, &self.token_file) {
             (Some(url), Some(file)) => (url.clone(), file.clone()),
-            (url, file) => self.from_config(url.as_ref(), file.as_ref())?,
+            (url, file) => self.configured(url.as_ref(), file.as_ref())?,
         };
         let token = std::fs::read_to_string(&token_file).map(Zeroizing::new).map_err(|error| {
             Failure::NotInitialised(format!(
@@ -54,14 +54,24 @@ impl AdminTarget {
         })?;
         let agent = self.agent()?;
         let token = Zeroizing::new(token.trim().to_owned());
-        Ok(AdminClient { agent, base: base.trim_end_matches('/').to_owned(), token })
+        Ok(AdminClient {
+            agent,
+            base: base.trim_end_matches('/').to_owned(),
+            token,
+        })
     }
 
-    fn from_config(&self, url: Option<&String>, file: Option<&PathBuf>) -> Result<(String, PathBuf), Failure> {
+    fn configured(
+        &self,
+        url: Option<&String>,
+        file: Option<&PathBuf>,
+    ) -> Result<(String, PathBuf), Failure> {
         let config = self.file.load()?;
         let admin = &config.listeners.admin;
         let scheme = if admin.tls.is_some() { "https" } else { "http" };
-        let base = url.cloned().unwrap_or_else(|| format!("{scheme}://{}", admin.address));
+        let base = url
+            .cloned()
+            .unwrap_or_else(|| format!("{scheme}://{}", admin.address));
         let configured = admin.tokens.iter().find_map(|token| match &token.source {
             AdminTokenSource::File(path) => Some(path),
             AdminTokenSource::HashFile(_) => None,
@@ -76,11 +86,15 @@ impl AdminTarget {
         pingora::tls::install_default_crypto_provider();
         let mut tls = TlsConfig::builder();
         if let Some(path) = &self.ca_file {
-            let fail = |why: String| Failure::Usage(format!("cannot use --ca-file {}: {why}", path.display()));
+            let fail = |why: String| {
+                Failure::Usage(format!("cannot use --ca-file {}: {why}", path.display()))
+            };
             let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
             let mut trusted = Vec::new();
             for item in ureq::tls::parse_pem(&pem) {
-                if let PemItem::Certificate(certificate) = item.map_err(|error| fail(error.to_string()))? {
+                if let PemItem::Certificate(certificate) =
+                    item.map_err(|error| fail(error.to_string()))?
+                {
                     trusted.push(certificate);
                 }
             }
@@ -101,13 +115,20 @@ impl AdminTarget {
 impl AdminClient {
     pub(super) fn get(&self, path: &str) -> Result<Value, Failure> {
         let url = format!("{}{path}", self.base);
-        let response = self.agent.get(&url).header("Authorization", self.authorization().as_str()).call();
+        let response = self
+            .agent
+            .get(&url)
+            .header("Authorization", self.authorization().as_str())
+            .call();
         self.answer(response)
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
         let url = format!("{}{path}", self.base);
-        let request = self.agent.post(&url).header("Authorization", self.authorization().as_str());
+        let request = self
+            .agent
+            .post(&url)
+            .header("Authorization", self.authorization().as_str());
         self.answer(request.send_json(body))
     }
 
@@ -116,13 +137,22 @@ impl AdminClient {
     }
 
     /// The body of a success; a problem becomes a failure that keeps its Log ID.
-    fn answer(&self, response: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<Value, Failure> {
+    fn answer(
+        &self,
+        response: Result<http::Response<ureq::Body>, ureq::Error>,
+    ) -> Result<Value, Failure> {
         let mut response = response.map_err(|error| {
-            Failure::Other(format!("cannot reach the admin listener {}: {error}; is the gateway running?", self.base))
+            Failure::Other(format!(
+                "cannot reach the admin listener {}: {error}; is the gateway running?",
+                self.base
+            ))
         })?;
         let status = response.status();
         let body: Value = response.body_mut().read_json().map_err(|error| {
-            Failure::Other(format!("{} answered {status} without readable JSON: {error}", self.base))
+            Failure::Other(format!(
+                "{} answered {status} without readable JSON: {error}",
+                self.base
+            ))
         })?;
         if status.is_success() {
             return Ok(body);
@@ -130,7 +160,14 @@ impl AdminClient {
         let text = |name: &str| body.get(name).and_then(Value::as_str).unwrap_or("?");
         let detail = text("detail");
         let log_id = text("log_id");
-        let suffix = if detail.contains(log_id) { String::new() } else { format!(" (Log ID: {log_id})") };
-        Err(Failure::Other(format!("{}: {detail}{suffix}", text("code"))))
+        let suffix = if detail.contains(log_id) {
+            String::new()
+        } else {
+            format!(" (Log ID: {log_id})")
+        };
+        Err(Failure::Other(format!(
+            "{}: {detail}{suffix}",
+            text("code")
+        )))
     }
 }

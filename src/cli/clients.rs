@@ -24,7 +24,9 @@ enum ClientsVerb {
     ///
     /// A secret that a person chose is hashed with argon2id. Use --generated only for random
     /// secrets of at least 128 bits: their hash is checked faster.
-    #[command(after_help = "Example:\n  printf %s \"$SECRET\" | portcullis clients hash-secret > secrets/app.hash")]
+    #[command(
+        after_help = "Example:\n  printf %s \"$SECRET\" | portcullis clients hash-secret > secrets/app.hash"
+    )]
     HashSecret {
         /// The secret is random and has at least 128 bits (22 characters of base64url)
         #[arg(long)]
@@ -51,7 +53,10 @@ pub(super) fn run(command: &ClientsCommand) -> Result<ExitCode, Failure> {
     } else {
         SecretHash::of_human(secret.as_bytes(), &rng)
     };
-    println!("{}", hash.map_err(|error| Failure::Other(error.to_string()))?);
+    println!(
+        "{}",
+        hash.map_err(|error| Failure::Other(error.to_string()))?
+    );
     Ok(ExitCode::SUCCESS)
 }
 
@@ -62,13 +67,17 @@ fn read_secret() -> Result<Zeroizing<String>, Failure> {
     std::io::stdin()
         .take(limit)
         .read_to_string(&mut text)
-        .map_err(|error| Failure::Usage(format!("cannot read a secret from standard input: {error}")))?;
+        .map_err(|error| {
+            Failure::Usage(format!("cannot read a secret from standard input: {error}"))
+        })?;
     let secret = Zeroizing::new(text.trim_end_matches(['\r', '\n']).to_owned());
     if secret.is_empty() {
         return Err(Failure::Usage("standard input holds no secret".to_owned()));
     }
     if secret.len() > MAX_SECRET_BYTES {
-        return Err(Failure::Usage(format!("the secret is longer than {MAX_SECRET_BYTES} bytes")));
+        return Err(Failure::Usage(format!(
+            "the secret is longer than {MAX_SECRET_BYTES} bytes"
+        )));
     }
     Ok(secret)
 }

@@ -37,13 +37,21 @@ pub(super) fn run(command: &CompletionsCommand) -> Result<ExitCode, Failure> {
 }
 
 fn manual(cli: clap::Command) -> Result<ExitCode, Failure> {
-    let fail = |error: std::io::Error| Failure::Other(format!("cannot write the manual page: {error}"));
+    let fail =
+        |error: std::io::Error| Failure::Other(format!("cannot write the manual page: {error}"));
     let mut cli = cli;
     cli.build();
     let mut out = std::io::stdout();
-    clap_mangen::Man::new(cli.clone()).render(&mut out).map_err(fail)?;
-    for command in cli.get_subcommands().filter(|command| !command.is_hide_set()) {
-        clap_mangen::Man::new(command.clone()).render(&mut out).map_err(fail)?;
+    clap_mangen::Man::new(cli.clone())
+        .render(&mut out)
+        .map_err(fail)?;
+    for command in cli
+        .get_subcommands()
+        .filter(|command| !command.is_hide_set())
+    {
+        clap_mangen::Man::new(command.clone())
+            .render(&mut out)
+            .map_err(fail)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let mut echo_failure = None;
     let code = serve(
         &config,
-        |extras| match echo::listener(echo_address, extras.shared, extras.sources) {
+        |extras| match echo::listener(echo_address, extras.shared) {
             Ok(listener) => drop(extras.server.add_service(listener)),
             Err(error) => echo_failure = Some(error),
         },
@@ -60,10 +60,23 @@ struct Story {
 impl Story {
     fn of(config: &Config) -> Result<Self, Failure> {
         let lacks = |what: &str| {
-            Failure::Usage(format!("the demo needs {what} in {}", config.source.display()))
+            Failure::Usage(format!(
+                "the demo needs {what} in {}",
+                config.source.display()
+            ))
         };
-        let proxy = config.listeners.proxy.first().ok_or_else(|| lacks("a proxy listener"))?.address;
-        let metrics = config.listeners.metrics.as_ref().ok_or_else(|| lacks("a metrics listener"))?.address;
+        let proxy = config
+            .listeners
+            .proxy
+            .first()
+            .ok_or_else(|| lacks("a proxy listener"))?
+            .address;
+        let metrics = config
+            .listeners
+            .metrics
+            .as_ref()
+            .ok_or_else(|| lacks("a metrics listener"))?
+            .address;
         let (client, hash_file) = config
             .clients
             .iter()
@@ -97,7 +110,16 @@ impl Story {
 
     #[expect(clippy::print_stdout, reason = "the story is what the demo is for")]
     fn print(&self) {
-        let Self { proxy, admin, metrics, client, client_secret, admin_token, token_path, config } = self;
+        let Self {
+            proxy,
+            admin,
+            metrics,
+            client,
+            client_secret,
+            admin_token,
+            token_path,
+            config,
+        } = self;
         println!(
             r#"
 Portcullis is running with {config}. Try this in a second terminal, in this directory:

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::response::Response;
 use axum::body::Body;
+use axum::response::Response;
 use clap::Args;
 use http::{HeaderMap, HeaderValue, Method, Uri};
 use pingora::server::Server;
@@ -34,11 +34,12 @@ pub(super) fn run(command: &EchoCommand) -> Result<ExitCode, Failure> {
     let grace = Duration::from_secs(5);
     let stop = Stop::new(grace);
     let shared = Shared::new(Arc::clone(&stop), &Limits::default(), no_log());
-    let sources = Sources::new(Limits::default().max_connections_per_address);
     probe(&[command.address])?;
     let mut server = Server::new_with_opt_and_conf(None, listeners::server_conf(grace));
-    server.add_service(listener(command.address, &shared, &sources)?);
-    Ok(ExitCode::from(listeners::run(server, &stop, Vec::new()).exit_code()))
+    server.add_service(listener(command.address, &shared)?);
+    Ok(ExitCode::from(
+        listeners::run(server, &stop, Vec::new()).exit_code(),
+    ))
 }
 
 /// The echo upstream is a demonstration; what it refuses shows in the client.
@@ -50,17 +51,28 @@ fn no_log() -> RefusalLog {
 pub(super) fn listener(
     address: SocketAddr,
     shared: &Shared,
-    sources: &Arc<Sources>,
 ) -> Result<Listener<LocalApp>, ListenError> {
+    let sources = Sources::new(Limits::default().max_connections_per_address);
     let router = Router::new().fallback(echo);
     let app = LocalApp::new(Bridge::new(router, BridgeLimits::default(), no_log()));
-    local_listener("echo", &ListenerSpec { address, tls: None }, app, sources, shared)
+    local_listener(
+        "echo",
+        &ListenerSpec { address, tls: None },
+        app,
+        &sources,
+        shared,
+    )
 }
 
 async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: bytes::Bytes) -> Response {
     let fields: Vec<(String, String)> = headers
         .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
     let seen = serde_json::json!({
         "method": method.as_str(),

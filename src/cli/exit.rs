@@ -49,9 +49,8 @@ impl Failure {
     pub(super) const fn code(&self) -> u8 {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::Tls(_) => 2,
-            Self::Start(StartError::Lifecycle(LifecycleError::Store(error))) | Self::Store(error) => {
-                store_code(error)
-            }
+            Self::Start(StartError::Lifecycle(LifecycleError::Store(error)))
+            | Self::Store(error) => store_code(error),
             Self::Start(StartError::SecretFile { .. } | StartError::SecretMode { .. })
             | Self::Keyring(_)
             | Self::NotInitialised(_) => 3,
@@ -66,7 +65,10 @@ impl Failure {
         }
     }
 
-    #[expect(clippy::print_stderr, reason = "where a command line says why it failed")]
+    #[expect(
+        clippy::print_stderr,
+        reason = "where a command line says why it failed"
+    )]
     pub(super) fn report(&self) -> ExitCode {
         eprintln!("portcullis: {self}");
         ExitCode::from(self.code())

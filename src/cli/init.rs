@@ -57,12 +57,22 @@ pub(super) fn initialise(config: &Config) -> Result<Vec<Made>, Failure> {
                 if !exists(path)? {
                     let secret = new_secret()?;
                     write_secret(path, &secret)?;
-                    made.push(Made { what: format!("admin token `{}`", token.name), path: path.clone(), secret: None });
+                    made.push(Made {
+                        what: format!("admin token `{}`", token.name),
+                        path: path.clone(),
+                        secret: None,
+                    });
                 }
             }
             AdminTokenSource::HashFile(path) => {
                 let hash = |secret: &str| Ok(token_hash(secret.as_bytes()));
-                make_hashed(path, "token", format!("admin token `{}`", token.name), hash, &mut made)?;
+                make_hashed(
+                    path,
+                    "token",
+                    format!("admin token `{}`", token.name),
+                    hash,
+                    &mut made,
+                )?;
             }
         }
     }
@@ -73,7 +83,13 @@ pub(super) fn initialise(config: &Config) -> Result<Vec<Made>, Failure> {
                     .map(|hash| hash.to_string())
                     .map_err(|error| Failure::Other(error.to_string()))
             };
-            make_hashed(path, "secret", format!("secret of client `{}`", client.id), hash, &mut made)?;
+            make_hashed(
+                path,
+                "secret",
+                format!("secret of client `{}`", client.id),
+                hash,
+                &mut made,
+            )?;
         }
     }
     Ok(made)
@@ -98,7 +114,11 @@ fn make_key_set(config: &Config, made: &mut Vec<Made>) -> Result<(), Failure> {
             )));
         }
         write_new_kek(path)?;
-        made.push(Made { what: "key-encryption key".to_owned(), path: path.clone(), secret: None });
+        made.push(Made {
+            what: "key-encryption key".to_owned(),
+            path: path.clone(),
+            secret: None,
+        });
     }
     if has_set {
         return Ok(());
@@ -109,17 +129,32 @@ fn make_key_set(config: &Config, made: &mut Vec<Made>) -> Result<(), Failure> {
         let generated = RingKeyGenerator
             .generate(config.issuer.algorithm)
             .map_err(|error| Failure::Other(error.to_string()))?;
-        seal_fresh(generated, &keyring, &config.issuer.url, 0, now).map_err(|error| Failure::Other(error.to_string()))
+        seal_fresh(generated, &keyring, &config.issuer.url, 0, now)
+            .map_err(|error| Failure::Other(error.to_string()))
     };
     let actor = Actor::Offline("init".to_owned());
-    let set = transition::bootstrap(&config.issuer.url, fresh()?, fresh()?, &config.keys.timing, actor, now);
+    let set = transition::bootstrap(
+        &config.issuer.url,
+        fresh()?,
+        fresh()?,
+        &config.keys.timing,
+        actor,
+        now,
+    );
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
-    match runtime.block_on(FileStore::create(file_store(config, &keyring, &clock), &set)) {
+    match runtime.block_on(FileStore::create(
+        file_store(config, &keyring, &clock),
+        &set,
+    )) {
         Ok(_store) => {
-            made.push(Made { what: "key set".to_owned(), path: dir.clone(), secret: None });
+            made.push(Made {
+                what: "key set".to_owned(),
+                path: dir.clone(),
+                secret: None,
+            });
             Ok(())
         }
         // Two inits at the same time: the other one made it.
@@ -152,7 +187,11 @@ fn make_hashed(
     // The secret first: a hash without its secret would lock the client out for ever.
     write_secret(&beside, &secret)?;
     write_secret(path, &hash)?;
-    made.push(Made { what, path: beside, secret: Some(secret) });
+    made.push(Made {
+        what,
+        path: beside,
+        secret: Some(secret),
+    });
     Ok(())
 }
 
@@ -164,19 +203,35 @@ fn new_secret() -> Result<Zeroizing<String>, Failure> {
 
 /// Whether something is there; an unreadable place is an error, not an absence.
 fn exists(path: &Path) -> Result<bool, Failure> {
-    path.try_exists().map_err(|error| Failure::Other(format!("cannot look at {}: {error}", path.display())))
+    path.try_exists()
+        .map_err(|error| Failure::Other(format!("cannot look at {}: {error}", path.display())))
 }
 
 /// Writes a file that only we may read, and never one that exists.
 fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
-    let fail = |error: std::io::Error| Failure::Other(format!("cannot write {}: {error}", path.display()));
-    if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-        DirBuilder::new().recursive(true).mode(0o700).create(parent).map_err(fail)?;
+    let fail =
+        |error: std::io::Error| Failure::Other(format!("cannot write {}: {error}", path.display()));
+    if let Some(parent) = path
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+    {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(parent)
+            .map_err(fail)?;
     }
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(fail)?;
-    writeln!(file, "{text}").and_then(|()| file.sync_all()).map_err(|error| {
-        // Half a secret is worse than none; the next run makes a whole one.
-        let _leftover = fs::remove_file(path);
-        fail(error)
-    })
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(fail)?;
+    writeln!(file, "{text}")
+        .and_then(|()| file.sync_all())
+        .map_err(|error| {
+            // Half a secret is worse than none; the next run makes a whole one.
+            let _leftover = fs::remove_file(path);
+            fail(error)
+        })
 }

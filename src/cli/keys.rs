@@ -81,9 +81,16 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
     match output {
         Output::Json => print_json(&set),
         Output::Table => {
-            print_line(&format!("issuer {}, revision {}", text(&set, "issuer"), set["revision"]));
+            print_line(&format!(
+                "issuer {}, revision {}",
+                text(&set, "issuer"),
+                member(&set, "revision")
+            ));
             print_keys(&set);
-            print_line(&format!("next automatic rotation {}", text(&set, "next_rotation_at")));
+            print_line(&format!(
+                "next automatic rotation {}",
+                text(&set, "next_rotation_at")
+            ));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -91,14 +98,18 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
 
 fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
     let client = args.target.client()?;
-    let mut body = json!({ "purge": args.purge });
+    let mut body = serde_json::Map::new();
+    body.insert("purge".to_owned(), json!(args.purge));
     if let Some(reason) = &args.reason {
-        body["reason"] = json!(reason);
+        body.insert("reason".to_owned(), json!(reason));
     }
     if args.purge {
-        body["seen_revision"] = json!(seen_revision(args, &client)?);
+        body.insert(
+            "seen_revision".to_owned(),
+            json!(seen_revision(args, &client)?),
+        );
     }
-    let answer = client.post("/admin/v1/keys/rotate", &body)?;
+    let answer = client.post("/admin/v1/keys/rotate", &Value::Object(body))?;
     match args.output.output {
         Output::Json => print_json(&answer),
         Output::Table => print_rotation(&answer),
@@ -112,10 +123,12 @@ fn seen_revision(args: &RotateArgs, client: &AdminClient) -> Result<u64, Failure
         return Ok(seen);
     }
     let set = client.get("/admin/v1/keys")?;
-    let current = set["revision"].as_u64().unwrap_or_default();
+    let current = number(&set, "revision").unwrap_or_default();
     if !args.yes {
         if !std::io::stdin().is_terminal() {
-            return Err(Failure::Usage("a purge asks first; in a script add --yes".to_owned()));
+            return Err(Failure::Usage(
+                "a purge asks first; in a script add --yes".to_owned(),
+            ));
         }
         print_keys(&set);
         confirm()?;
@@ -123,7 +136,10 @@ fn seen_revision(args: &RotateArgs, client: &AdminClient) -> Result<u64, Failure
     Ok(args.seen_revision.unwrap_or(current))
 }
 
-#[expect(clippy::print_stderr, reason = "a question to the person at the terminal")]
+#[expect(
+    clippy::print_stderr,
+    reason = "a question to the person at the terminal"
+)]
 fn confirm() -> Result<(), Failure> {
     eprint!(
         "All of these keys die at once, and every access token issued so far is refused.\n\
@@ -135,13 +151,23 @@ fn confirm() -> Result<(), Failure> {
     if read.is_ok() && line.trim() == "purge" {
         return Ok(());
     }
-    Err(Failure::Other("not confirmed; nothing was changed".to_owned()))
+    Err(Failure::Other(
+        "not confirmed; nothing was changed".to_owned(),
+    ))
 }
 
 fn print_rotation(answer: &Value) {
-    let kind = if text(answer, "kind") == "purge" { "Rotate and purge" } else { "Rotate" };
-    if answer["changed"] == json!(true) {
-        print_line(&format!("{kind} done: {} is active, revision {}", text(answer, "activated"), answer["revision"]));
+    let kind = if text(answer, "kind") == "purge" {
+        "Rotate and purge"
+    } else {
+        "Rotate"
+    };
+    if *member(answer, "changed") == json!(true) {
+        print_line(&format!(
+            "{kind} done: {} is active, revision {}",
+            text(answer, "activated"),
+            member(answer, "revision")
+        ));
     } else {
         print_line(&format!(
             "nothing changed: {kind} was already done at {}; a new Rotate is possible from {}",
@@ -150,21 +176,31 @@ fn print_rotation(answer: &Value) {
         ));
     }
     print_keys(answer);
-    let Some(receipt) = answer.get("receipt") else { return };
-    match receipt["drained_at"].as_str() {
-        Some(at) => print_line(&format!("over since {at}: no worker of this gateway holds a purged key")),
-        None => print_line(&format!("NOT over: still held by {}", receipt["still_held_by"])),
+    let Some(receipt) = answer.get("receipt") else {
+        return;
+    };
+    match member(receipt, "drained_at").as_str() {
+        Some(at) => print_line(&format!(
+            "over since {at}: no worker of this gateway holds a purged key"
+        )),
+        None => print_line(&format!(
+            "NOT over: still held by {}",
+            member(receipt, "still_held_by")
+        )),
     }
     print_line(&format!(
         "requests admitted before and still open: {}; verifiers elsewhere may use a cached JWKS until {}",
-        receipt["open_requests"],
+        member(receipt, "open_requests"),
         text(receipt, "external_verifiers_until")
     ));
 }
 
 fn print_keys(set: &Value) {
-    print_line(&format!("{:<11} {:<6} {:<44} {:<25} VERIFIES UNTIL", "STATE", "ALG", "KID", "ACTIVE SINCE"));
-    for key in set["keys"].as_array().into_iter().flatten() {
+    print_line(&format!(
+        "{:<11} {:<6} {:<44} {:<25} VERIFIES UNTIL",
+        "STATE", "ALG", "KID", "ACTIVE SINCE"
+    ));
+    for key in member(set, "keys").as_array().into_iter().flatten() {
         print_line(&format!(
             "{:<11} {:<6} {:<44} {:<25} {}",
             text(key, "state"),
@@ -176,8 +212,16 @@ fn print_keys(set: &Value) {
     }
 }
 
+fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+    value.get(name).unwrap_or(&Value::Null)
+}
+
+fn number(value: &Value, name: &str) -> Option<u64> {
+    member(value, name).as_u64()
+}
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value.get(name).and_then(Value::as_str).unwrap_or("-")
+    member(value, name).as_str().unwrap_or("-")
 }
 
 fn print_json(value: &Value) {

@@ -49,7 +49,13 @@ Start here:
 #[derive(Clone, Debug, clap::Args)]
 struct ConfigFile {
     /// Configuration file (YAML)
-    #[arg(long, short, env = "PORTCULLIS_CONFIG", default_value = "conf/portcullis.yaml", value_name = "FILE")]
+    #[arg(
+        long,
+        short,
+        env = "PORTCULLIS_CONFIG",
+        default_value = "conf/portcullis.yaml",
+        value_name = "FILE"
+    )]
     config: PathBuf,
 }
 
@@ -108,6 +114,8 @@ pub fn run() -> ExitCode {
 
 impl ConfigFile {
     fn load(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.config, &|name| std::env::var(name).ok())?)
+        Ok(Config::load(&self.config, &|name| {
+            std::env::var(name).ok()
+        })?)
     }
 }

@@ -53,18 +53,33 @@ pub(super) fn serve(
     probe(&addresses(config))?;
 
     let stop = Stop::new(config.server.shutdown_grace);
-    let env = Env { clock, keygen: Arc::new(RingKeyGenerator), store: Arc::new(store), keyring, log: log.clone() };
-    let stopping = { let stop = Arc::clone(&stop); Arc::new(move || stop.has_begun()) };
+    let env = Env {
+        clock,
+        keygen: Arc::new(RingKeyGenerator),
+        store: Arc::new(store),
+        keyring,
+        log: log.clone(),
+    };
+    let stopping = {
+        let stop = Arc::clone(&stop);
+        Arc::new(move || stop.has_begun())
+    };
     let app = runtime.block_on(App::build(config, env, stopping))?;
-    let mut server = Server::new_with_opt_and_conf(None, listeners::server_conf(config.server.shutdown_grace));
+    let mut server =
+        Server::new_with_opt_and_conf(None, listeners::server_conf(config.server.shutdown_grace));
     let shared = Shared::new(Arc::clone(&stop), &config.limits, app.refusals());
-    let sources = Sources::new(config.limits.max_connections_per_address);
-    add_listeners(&mut server, config, &app, &shared, &sources)?;
+    add_listeners(&mut server, config, &app, &shared)?;
     server.add_service(background_service(
         "schedule",
-        Schedule { lifecycle: Arc::clone(&app.lifecycle), stop: Arc::clone(&stop) },
+        Schedule {
+            lifecycle: Arc::clone(&app.lifecycle),
+            stop: Arc::clone(&stop),
+        },
     ));
-    also(&mut Extras { server: &mut server, shared: &shared, sources: &sources });
+    also(&mut Extras {
+        server: &mut server,
+        shared: &shared,
+    });
 
     log.event(Level::Info, "started", "the gateway is about to listen")
         .field("version", env!("CARGO_PKG_VERSION"))
@@ -81,15 +96,22 @@ pub(super) fn serve(
 pub(super) struct Extras<'a> {
     pub(super) server: &'a mut Server,
     pub(super) shared: &'a Shared,
-    pub(super) sources: &'a Arc<Sources>,
 }
 
-async fn open_store(config: &Config, keyring: &Arc<Keyring>, clock: &Arc<dyn Clock>) -> Result<FileStore, Failure> {
+async fn open_store(
+    config: &Config,
+    keyring: &Arc<Keyring>,
+    clock: &Arc<dyn Clock>,
+) -> Result<FileStore, Failure> {
     Ok(FileStore::open(file_store(config, keyring, clock)).await?)
 }
 
 /// The file store of a configuration.
-pub(super) fn file_store(config: &Config, keyring: &Arc<Keyring>, clock: &Arc<dyn Clock>) -> FileStoreConfig {
+pub(super) fn file_store(
+    config: &Config,
+    keyring: &Arc<Keyring>,
+    clock: &Arc<dyn Clock>,
+) -> FileStoreConfig {
     let StoreSettings::File(dir) = &config.keys.store;
     FileStoreConfig {
         dir: dir.clone(),
@@ -117,32 +139,56 @@ fn add_listeners(
     config: &Config,
     app: &App,
     shared: &Shared,
-    sources: &Arc<Sources>,
 ) -> Result<(), Failure> {
     let workers = config.server.workers;
+    let limit = config.limits.max_connections_per_address;
     let others = 1 + usize::from(config.listeners.metrics.is_some());
     check_sockets(config.listeners.proxy.len(), workers, others)?;
     for (index, listener) in config.listeners.proxy.iter().enumerate() {
         let spec = ListenerSpec {
             address: listener.address,
-            tls: listener.tls.as_ref().map(|files| tls_spec(files, listener.h2)),
+            tls: listener
+                .tls
+                .as_ref()
+                .map(|files| tls_spec(files, listener.h2)),
         };
         let next = AtomicUsize::new(index * workers);
         let make = || app.gateway(listener, next.fetch_add(1, Ordering::SeqCst));
         let conf = Arc::clone(&server.configuration);
-        for service in proxy_listeners(&conf, &spec, workers, sources, shared, make)? {
+        let plain_text = listener.plain_text.clone();
+        let sources = Sources::restricted(limit, move |peer| plain_text.admits(peer));
+        for service in proxy_listeners(&conf, &spec, workers, &sources, shared, make)? {
             server.add_service(service);
         }
     }
     // Operators and scrapes have their own places: a crowd of clients cannot take them.
-    let own = Sources::new(config.limits.max_connections_per_address);
     let admin = &config.listeners.admin;
-    let spec = ListenerSpec { address: admin.address, tls: admin.tls.as_ref().map(|files| tls_spec(files, false)) };
-    add(server, local_listener("admin", &spec, app.admin(), &own, shared)?);
+    let plain_text = admin.plain_text.clone();
+    let operators = Sources::restricted(limit, move |peer| plain_text.admits(peer));
+    let spec = ListenerSpec {
+        address: admin.address,
+        tls: admin.tls.as_ref().map(|files| tls_spec(files, false)),
+    };
+    add(
+        server,
+        local_listener("admin", &spec, app.admin(), &operators, shared)?,
+    );
     if let Some(metrics) = &config.listeners.metrics {
         let tls = metrics.tls.as_ref().map(|files| tls_spec(files, false));
-        let spec = ListenerSpec { address: metrics.address, tls };
-        add(server, local_listener("metrics", &spec, app.metrics_app(), &own, shared)?);
+        let spec = ListenerSpec {
+            address: metrics.address,
+            tls,
+        };
+        add(
+            server,
+            local_listener(
+                "metrics",
+                &spec,
+                app.metrics_app(),
+                &Sources::new(limit),
+                shared,
+            )?,
+        );
     }
     Ok(())
 }
@@ -152,9 +198,20 @@ fn add(server: &mut Server, listener: Listener<crate::http::LocalApp>) {
 }
 
 fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let proxies = config.listeners.proxy.iter().map(|listener| listener.address);
-    let metrics = config.listeners.metrics.iter().map(|listener| listener.address);
-    proxies.chain([config.listeners.admin.address]).chain(metrics).collect()
+    let proxies = config
+        .listeners
+        .proxy
+        .iter()
+        .map(|listener| listener.address);
+    let metrics = config
+        .listeners
+        .metrics
+        .iter()
+        .map(|listener| listener.address);
+    proxies
+        .chain([config.listeners.admin.address])
+        .chain(metrics)
+        .collect()
 }
 
 fn tls_spec(files: &TlsFiles, h2: bool) -> TlsSpec {
@@ -169,11 +226,26 @@ fn tls_spec(files: &TlsFiles, h2: bool) -> TlsSpec {
 /// The TLS settings of every listener, for checking.
 pub(super) fn tls_specs(config: &Config) -> Vec<TlsSpec> {
     let proxies = config.listeners.proxy.iter().filter_map(|listener| {
-        listener.tls.as_ref().map(|files| tls_spec(files, listener.h2))
+        listener
+            .tls
+            .as_ref()
+            .map(|files| tls_spec(files, listener.h2))
     });
-    let admin = config.listeners.admin.tls.iter().map(|files| tls_spec(files, false));
-    let metrics = config.listeners.metrics.iter().flat_map(|listener| &listener.tls);
-    proxies.chain(admin).chain(metrics.map(|files| tls_spec(files, false))).collect()
+    let admin = config
+        .listeners
+        .admin
+        .tls
+        .iter()
+        .map(|files| tls_spec(files, false));
+    let metrics = config
+        .listeners
+        .metrics
+        .iter()
+        .flat_map(|listener| &listener.tls);
+    proxies
+        .chain(admin)
+        .chain(metrics.map(|files| tls_spec(files, false)))
+        .collect()
 }
 
 /// In order: the application goes, and with it the store and its lock; then the log is flushed.
@@ -181,7 +253,8 @@ fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
     vec![
         Finish::new("unlock the store", move || drop(app)),
         Finish::new("flush the log", move || {
-            log.event(Level::Info, "stopped", "the gateway has stopped").emit();
+            log.event(Level::Info, "stopped", "the gateway has stopped")
+                .emit();
             let _in_time = writer.flush(FLUSH_PATIENCE);
         }),
     ]
@@ -190,7 +263,10 @@ fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
 /// No core dumps: they would hold private keys.
 fn harden() {
     use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
     // Neither fails for lowering one's own rights; if one did, the other still holds.
     let _lowered = setrlimit(Resource::Core, none);
     let _set = set_dumpable_behavior(DumpableBehavior::NotDumpable);

@@ -36,7 +36,7 @@ pub enum SecretHash {
         digest: [u8; 32],
     },
     /// argon2id of a secret that a person chose.
-    Argon2id(PasswordHash),
+    Argon2id(Box<PasswordHash>),
 }
 
 /// A hash that cannot be used. Never shows the value.
@@ -69,7 +69,7 @@ impl SecretHash {
             .map_err(|_unspecified| SecretHashError)?;
         Argon2::default()
             .hash_password_with_salt(secret, &salt)
-            .map(Self::Argon2id)
+            .map(|hash| Self::Argon2id(Box::new(hash)))
             .map_err(|_opaque| SecretHashError)
     }
 
@@ -81,7 +81,9 @@ impl SecretHash {
         }
         match self {
             Self::Sha256 { salt, digest } => salted_digest(salt, secret).ct_eq(digest).into(),
-            Self::Argon2id(hash) => Argon2::default().verify_password(secret, hash).is_ok(),
+            Self::Argon2id(hash) => Argon2::default()
+                .verify_password(secret, hash.as_ref())
+                .is_ok(),
         }
     }
 
@@ -156,7 +158,7 @@ impl FromStr for SecretHash {
         if hash.algorithm.as_str() != "argon2id" || hash.hash.is_none() || !bounded {
             return Err(SecretHashError);
         }
-        Ok(Self::Argon2id(hash))
+        Ok(Self::Argon2id(Box::new(hash)))
     }
 }
 

@@ -36,7 +36,9 @@ struct Denial {
 impl Gateway {
     pub(super) fn local_endpoint(&self, session: &Session) -> Option<&LocalEndpoints> {
         let path = session.req_header().uri.path();
-        self.local.iter().find(|local| local.paths.iter().any(|own| own == path))
+        self.local
+            .iter()
+            .find(|local| local.paths.iter().any(|own| own == path))
     }
 
     pub(super) async fn serve_local(
@@ -52,17 +54,25 @@ impl Gateway {
     }
 
     /// Finds the route and does what it demands. `true` when the request was refused and answered.
-    pub(super) async fn admit(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
+    pub(super) async fn admit(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
         match path::canonical(session.req_header().uri.path()) {
             Err(error) => return self.refuse_path(session, ctx, error).await,
             Ok(Some(canonical)) => rewrite_path(session, &canonical)?,
             Ok(None) => {}
         }
         let Some(index) = self.match_route(session) else {
-            return self.refuse_request(session, ctx, 404, "no route takes this request").await;
+            return self
+                .refuse_request(session, ctx, 404, "no route takes this request")
+                .await;
         };
         ctx.route = Some(index);
-        let Some(prepared) = self.parts.routes.get(index) else { return Ok(false) };
+        let Some(prepared) = self.parts.routes.get(index) else {
+            return Ok(false);
+        };
         ctx.in_flight = Some(prepared.metrics.in_flight());
         match &prepared.route.auth {
             Auth::None => {
@@ -80,7 +90,10 @@ impl Gateway {
         let request = session.req_header();
         let host = host_of(request);
         let path = request.uri.path();
-        self.parts.routes.iter().position(|prepared| prepared.route.matcher.takes(&host, path, &request.method))
+        self.parts
+            .routes
+            .iter()
+            .position(|prepared| prepared.route.matcher.takes(&host, path, &request.method))
     }
 
     async fn admit_bearer(
@@ -95,14 +108,19 @@ impl Gateway {
             Err(rejection) => Err(Denial::of(rejection)),
             Ok(token) => self.verify(token, rules),
         };
-        self.parts.metrics.auth_duration(started.elapsed().as_secs_f64());
+        self.parts
+            .metrics
+            .auth_duration(started.elapsed().as_secs_f64());
         match verdict {
             Ok(admission) => {
                 prepared.metrics.allowed(admission.state);
                 ctx.admitted = Some((admission.claims, admission.permit));
                 Ok(false)
             }
-            Err(denial) => self.refuse_token(session, ctx, prepared, rules, &denial).await,
+            Err(denial) => {
+                self.refuse_token(session, ctx, prepared, rules, &denial)
+                    .await
+            }
         }
     }
 
@@ -163,7 +181,9 @@ impl Gateway {
     pub(super) fn metrics_of(&self, session: &Session, ctx: &RequestContext) -> &Arc<RouteMetrics> {
         match (self.route(ctx), ctx.local) {
             (Some(prepared), _) => &prepared.metrics,
-            (None, true) => self.local_endpoint(session).map_or(&self.unmatched, |local| &local.metrics),
+            (None, true) => self
+                .local_endpoint(session)
+                .map_or(&self.unmatched, |local| &local.metrics),
             (None, false) => &self.unmatched,
         }
     }
@@ -171,12 +191,22 @@ impl Gateway {
 
 impl Denial {
     const fn of(rejection: Rejection) -> Self {
-        Self { rejection, kid: None, client_id: None, alarm: None, purged: None }
+        Self {
+            rejection,
+            kid: None,
+            client_id: None,
+            alarm: None,
+            purged: None,
+        }
     }
 
     fn under(snapshot: &Snapshot, refused: Refused<'_>) -> Self {
         let purged = (refused.rejection == Rejection::KeyPurged)
-            .then(|| refused.tombstone.and_then(|index| snapshot.tombstone_series.get(index)))
+            .then(|| {
+                refused
+                    .tombstone
+                    .and_then(|index| snapshot.tombstone_series.get(index))
+            })
             .flatten();
         Self {
             rejection: refused.rejection,
@@ -202,11 +232,20 @@ impl RequestContext {
 }
 
 fn rewrite_path(session: &mut Session, canonical: &str) -> Result<()> {
-    let query = session.req_header().uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    let query = session
+        .req_header()
+        .uri
+        .query()
+        .map(|query| format!("?{query}"))
+        .unwrap_or_default();
     let target = format!("{canonical}{query}");
-    let uri = target
-        .parse::<http::Uri>()
-        .map_err(|cause| Error::because(ErrorType::HTTPStatus(400), "the request target is not a URI", cause))?;
+    let uri = target.parse::<http::Uri>().map_err(|cause| {
+        Error::because(
+            ErrorType::HTTPStatus(400),
+            "the request target is not a URI",
+            cause,
+        )
+    })?;
     session.req_header_mut().set_uri(uri);
     Ok(())
 }

@@ -35,7 +35,10 @@ pub fn token(headers: &HeaderMap) -> Result<&[u8], Rejection> {
 
 /// `b64token` of RFC 6750 §2.1.
 fn is_b64token(token: &[u8]) -> bool {
-    let body_len = token.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1);
+    let body_len = token
+        .iter()
+        .rposition(|b| *b != b'=')
+        .map_or(0, |last| last + 1);
     let (body, _padding) = token.split_at(body_len);
     !body.is_empty()
         && body.iter().all(|b| {
@@ -59,7 +62,11 @@ mod tests {
 
     #[test]
     fn takes_exactly_one_token_whatever_the_case_of_the_scheme() {
-        for value in [&b"Bearer a.b-c_d~e+f/g="[..], b"bearer a.b-c_d~e+f/g=", b"BEARER   a.b-c_d~e+f/g="] {
+        for value in [
+            &b"Bearer a.b-c_d~e+f/g="[..],
+            b"bearer a.b-c_d~e+f/g=",
+            b"BEARER   a.b-c_d~e+f/g=",
+        ] {
             assert_eq!(of(&[value]), Ok(b"a.b-c_d~e+f/g=".to_vec()));
         }
     }
@@ -85,7 +92,12 @@ mod tests {
             (vec![b"Bearer \xc3\xa9"], Rejection::BrokenSyntax),
             (vec![&long], Rejection::TooLarge),
         ] {
-            assert_eq!(of(&values), Err(rejection), "{:?}", values.first().map(|v| v.escape_ascii().to_string()));
+            assert_eq!(
+                of(&values),
+                Err(rejection),
+                "{:?}",
+                values.first().map(|v| v.escape_ascii().to_string())
+            );
         }
     }
 }

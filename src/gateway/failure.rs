@@ -12,8 +12,13 @@ use super::path::PathError;
 use super::reply::Reply;
 
 /// Reasons for the summary line of an overload; see [`reason_of`].
-pub const REASONS: [&str; 5] =
-    ["bad_request", "no_route", "upstream_failed", "upstream_timeout", "internal"];
+pub const REASONS: [&str; 5] = [
+    "bad_request",
+    "no_route",
+    "upstream_failed",
+    "upstream_timeout",
+    "internal",
+];
 
 impl Gateway {
     pub(super) async fn refuse_path(
@@ -26,7 +31,9 @@ impl Gateway {
             PathError::NotOrigin => "the request target does not begin with a slash",
             PathError::DotSegment => "the path has a dot segment",
             PathError::EmptySegment => "the path has an empty segment",
-            PathError::Encoding => "the path has a percent-encoding that is broken or hides a special character",
+            PathError::Encoding => {
+                "the path has a percent-encoding that is broken or hides a special character"
+            }
             PathError::Character => "the path has a character that is not allowed",
         };
         self.refuse_request(session, ctx, 400, rule).await
@@ -44,7 +51,9 @@ impl Gateway {
             // Whoever breaks the framing may have smuggled a second request.
             session.set_keepalive(None);
         }
-        self.reply(session, ctx, status, rule, None).await.map(|()| true)
+        self.reply(session, ctx, status, rule, None)
+            .await
+            .map(|()| true)
     }
 
     pub(super) async fn answer_failure(
@@ -56,11 +65,19 @@ impl Gateway {
         let (error_code, detail) = failure_answer(error);
         session.set_keepalive(None);
         if error_code == 0 {
-            return FailToProxy { error_code, can_reuse_downstream: false };
+            return FailToProxy {
+                error_code,
+                can_reuse_downstream: false,
+            };
         }
         // When the answer cannot be written the client is gone; the line is written all the same.
-        let _gone = self.reply(session, ctx, error_code, detail, Some(error)).await;
-        FailToProxy { error_code, can_reuse_downstream: false }
+        let _gone = self
+            .reply(session, ctx, error_code, detail, Some(error))
+            .await;
+        FailToProxy {
+            error_code,
+            can_reuse_downstream: false,
+        }
     }
 
     async fn reply(
@@ -71,19 +88,32 @@ impl Gateway {
         detail: &'static str,
         cause: Option<&Error>,
     ) -> Result<()> {
-        let disposition = self.parts.denials.note(self.parts.clock.now(), reason_of(status));
+        let disposition = self
+            .parts
+            .denials
+            .note(self.parts.clock.now(), reason_of(status));
         let log_id = disposition.log_id();
         ctx.log_id = Some(log_id);
         if let Disposition::Own(_) = disposition {
             let route = self.route(ctx);
-            let level = if status >= 500 { Level::Warn } else { Level::Info };
+            let level = if status >= 500 {
+                Level::Warn
+            } else {
+                Level::Info
+            };
             self.parts
                 .log
                 .event(level, "request_failed", detail)
                 .log_id(log_id)
                 .field("status", status)
-                .field("route", route.map_or("none", |prepared| prepared.route.name.as_str()))
-                .field("upstream", route.map(|prepared| prepared.upstream.name.as_str()))
+                .field(
+                    "route",
+                    route.map_or("none", |prepared| prepared.route.name.as_str()),
+                )
+                .field(
+                    "upstream",
+                    route.map(|prepared| prepared.upstream.name.as_str()),
+                )
                 .field("endpoints_tried", ctx.tries)
                 .outside("cause", cause.map(ToString::to_string).unwrap_or_default())
                 .outside("method", session.req_header().method.as_str())
@@ -115,7 +145,9 @@ fn failure_answer(error: &Error) -> (u16, &'static str) {
         (ErrorType::HTTPStatus(413), _) => (413, "the request body is too large"),
         (ErrorType::HTTPStatus(401), _) => (401, "the key that admitted this request was purged"),
         (ErrorType::HTTPStatus(502), _) => (502, "the upstream has no endpoint"),
-        (ErrorType::HTTPStatus(status @ 400..=499), _) => (*status, "the request is not acceptable"),
+        (ErrorType::HTTPStatus(status @ 400..=499), _) => {
+            (*status, "the request is not acceptable")
+        }
         (ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout, _) => {
             (504, "the upstream could not be reached in time")
         }
@@ -131,6 +163,8 @@ fn failure_answer(error: &Error) -> (u16, &'static str) {
             (408, "the request did not arrive in time")
         }
         (_, ErrorSource::Downstream) => (400, "the request is malformed"),
-        (_, ErrorSource::Internal | ErrorSource::Unset) => (500, "the request could not be handled"),
+        (_, ErrorSource::Internal | ErrorSource::Unset) => {
+            (500, "the request could not be handled")
+        }
     }
 }

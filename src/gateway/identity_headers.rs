@@ -5,8 +5,8 @@
 
 use std::collections::HashSet;
 
-use http::header::{AUTHORIZATION, HeaderValue, PROXY_AUTHORIZATION};
 use http::HeaderName;
+use http::header::{AUTHORIZATION, HeaderValue, PROXY_AUTHORIZATION};
 use pingora::http::RequestHeader;
 
 use crate::token::Claims;
@@ -28,7 +28,9 @@ impl IdentityHeaders {
     pub(super) fn of(routes: &[Route]) -> Self {
         let configured = routes.iter().flat_map(|route| &route.identity_headers);
         let names = configured.map(|(name, _)| name.as_str().to_owned());
-        Self { names: names.chain(ALWAYS.map(str::to_owned)).collect() }
+        Self {
+            names: names.chain(ALWAYS.map(str::to_owned)).collect(),
+        }
     }
 
     /// Removes every spelling of every identity header, and the credentials.
@@ -60,7 +62,11 @@ pub(super) fn set(
 ) -> pingora::Result<()> {
     for (name, claim) in headers {
         let value = HeaderValue::from_str(claim.of(claims)).map_err(|cause| {
-            pingora::Error::because(pingora::ErrorType::InternalError, "a claim is not a field value", cause)
+            pingora::Error::because(
+                pingora::ErrorType::InternalError,
+                "a claim is not a field value",
+                cause,
+            )
         })?;
         request.insert_header(name.clone(), value)?;
     }
@@ -77,9 +83,14 @@ mod tests {
     fn strips_every_spelling_and_the_credentials() {
         let identity = IdentityHeaders::of(&[]);
         let mut request = RequestHeader::build(Method::GET, b"/", None).unwrap();
-        for name in
-            ["X-Auth-Subject", "x_auth_subject", "X_Auth-Client_Id", "Authorization", "Proxy-Authorization", "X-Other"]
-        {
+        for name in [
+            "X-Auth-Subject",
+            "x_auth_subject",
+            "X_Auth-Client_Id",
+            "Authorization",
+            "Proxy-Authorization",
+            "X-Other",
+        ] {
             request.append_header(name, "v").unwrap();
             request.append_header(name, "w").unwrap();
         }

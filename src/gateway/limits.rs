@@ -67,7 +67,12 @@ impl Limits {
         if request.headers.len() > self.max_header_fields {
             return Err(violation(431, "the request has too many header fields"));
         }
-        if !self.allow_underscore_names && request.headers.keys().any(|name| name.as_str().contains('_')) {
+        if !self.allow_underscore_names
+            && request
+                .headers
+                .keys()
+                .any(|name| name.as_str().contains('_'))
+        {
             return Err(violation(400, "a header field name contains an underscore"));
         }
         self.check_length(request)?;
@@ -83,7 +88,10 @@ impl Limits {
             // RFC 9112 §2.2 lets a recipient take a bare LF; two recipients that differ there
             // disagree about where the request ends.
             if (*byte == b'\n') != (previous == b'\r') {
-                return Err(violation(400, "a line of the request header does not end with CR LF"));
+                return Err(violation(
+                    400,
+                    "a line of the request header does not end with CR LF",
+                ));
             }
             previous = *byte;
         }
@@ -92,13 +100,21 @@ impl Limits {
 
     fn check_length(&self, request: &RequestHeader) -> Result<(), Violation> {
         let mut lengths = request.headers.get_all(CONTENT_LENGTH).iter();
-        let Some(length) = lengths.next() else { return Ok(()) };
+        let Some(length) = lengths.next() else {
+            return Ok(());
+        };
         let digits = length.as_bytes();
         let numeric = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
         if lengths.next().is_some() || !numeric || request.headers.contains_key(TRANSFER_ENCODING) {
-            return Err(violation(400, "the length of the request body is ambiguous"));
+            return Err(violation(
+                400,
+                "the length of the request body is ambiguous",
+            ));
         }
-        let length = length.to_str().ok().and_then(|digits| digits.parse::<u64>().ok());
+        let length = length
+            .to_str()
+            .ok()
+            .and_then(|digits| digits.parse::<u64>().ok());
         if length.is_none_or(|length| length > self.max_body_bytes) {
             return Err(violation(413, "the request body is too large"));
         }
@@ -115,7 +131,11 @@ fn check_host(request: &RequestHeader) -> Result<(), Violation> {
         (Some(host), None, authority) => {
             let host = host.to_str().map_err(|_not_text| bad)?;
             let agrees = authority.is_none_or(|authority| authority.eq_ignore_ascii_case(host));
-            if agrees && is_host(host) { Ok(()) } else { Err(bad) }
+            if agrees && is_host(host) {
+                Ok(())
+            } else {
+                Err(bad)
+            }
         }
         (None, None, Some(authority)) if is_host(authority) => Ok(()),
         _ => Err(bad),
@@ -127,14 +147,20 @@ fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         Some((address, rest)) if address.parse::<std::net::Ipv6Addr>().is_ok() => ("v6", rest),
         Some(_) => return false,
-        None => text.find(':').map_or((text, ""), |colon| text.split_at(colon)),
+        None => text
+            .find(':')
+            .map_or((text, ""), |colon| text.split_at(colon)),
     };
     let name_ok = !name.is_empty()
         && name.len() <= 255
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
     let port_ok = port.is_empty()
         || port.strip_prefix(':').is_some_and(|port| {
-            port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok()
+            port.len() <= 5
+                && port.bytes().all(|b| b.is_ascii_digit())
+                && port.parse::<u16>().is_ok()
         });
     name_ok && port_ok
 }
@@ -168,15 +194,27 @@ mod tests {
     }
 
     fn status(fields: &[(&'static str, &str)]) -> Option<u16> {
-        Limits::default().check(&request(fields), None).err().map(|violation| violation.status)
+        Limits::default()
+            .check(&request(fields), None)
+            .err()
+            .map(|violation| violation.status)
     }
 
     #[test]
     fn hosts() {
-        for good in ["a", "a.test:8080", "127.0.0.1:1", "[::1]:8080", "[::1]", "A-b"] {
+        for good in [
+            "a",
+            "a.test:8080",
+            "127.0.0.1:1",
+            "[::1]:8080",
+            "[::1]",
+            "A-b",
+        ] {
             assert_eq!(status(&[("Host", good)]), None, "{good}");
         }
-        for bad in ["", "a b", "x/y", "u@h", "a:b", "a:99999", "[::1", "[zz]", "a:1:2", "a,b"] {
+        for bad in [
+            "", "a b", "x/y", "u@h", "a:b", "a:99999", "[::1", "[zz]", "a:1:2", "a,b",
+        ] {
             assert_eq!(status(&[("Host", bad)]), Some(400), "{bad}");
         }
         assert_eq!(status(&[]), Some(400));
@@ -196,15 +234,27 @@ mod tests {
         assert_eq!(with("Content-Length", ""), Some(400));
         assert_eq!(with("X_Auth_Subject", "me"), Some(400));
         assert_eq!(
-            status(&[("Host", "a"), ("Content-Length", "1"), ("Transfer-Encoding", "chunked")]),
+            status(&[
+                ("Host", "a"),
+                ("Content-Length", "1"),
+                ("Transfer-Encoding", "chunked")
+            ]),
             Some(400)
         );
     }
 
     #[test]
     fn raw_header_block() {
-        let limits = Limits { max_header_bytes: 64, ..Limits::default() };
-        let check = |raw: &[u8]| limits.check(&request(&[("Host", "a")]), Some(raw)).err().map(|v| v.status);
+        let limits = Limits {
+            max_header_bytes: 64,
+            ..Limits::default()
+        };
+        let check = |raw: &[u8]| {
+            limits
+                .check(&request(&[("Host", "a")]), Some(raw))
+                .err()
+                .map(|v| v.status)
+        };
         assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"), None);
         assert_eq!(check(b"GET / HTTP/1.1\nHost: a\r\n\r\n"), Some(400));
         assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"), Some(400));

@@ -60,7 +60,9 @@ pub struct GatewayParts {
 
 impl fmt::Debug for GatewayParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatewayParts").field("realm", &self.realm).finish_non_exhaustive()
+        f.debug_struct("GatewayParts")
+            .field("realm", &self.realm)
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,8 +111,19 @@ impl Gateway {
         local: Vec<LocalEndpoints>,
         unmatched: Arc<RouteMetrics>,
     ) -> Self {
-        let routes: Vec<Route> = parts.routes.iter().map(|prepared| prepared.route.clone()).collect();
-        Self { identity: IdentityHeaders::of(&routes), parts, worker, serves_routes, local, unmatched }
+        let routes: Vec<Route> = parts
+            .routes
+            .iter()
+            .map(|prepared| prepared.route.clone())
+            .collect();
+        Self {
+            identity: IdentityHeaders::of(&routes),
+            parts,
+            worker,
+            serves_routes,
+            local,
+            unmatched,
+        }
     }
 
     fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {
@@ -127,9 +140,19 @@ impl ProxyHttp for Gateway {
     }
 
     /// Limits, then our own endpoints, then route, token and rules.
-    async fn request_filter(&self, session: &mut Session, ctx: &mut RequestContext) -> Result<bool> {
-        if let Err(violation) = self.parts.limits.check(session.req_header(), raw(session).as_deref()) {
-            return self.refuse_request(session, ctx, violation.status, violation.rule).await;
+    async fn request_filter(
+        &self,
+        session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<bool> {
+        if let Err(violation) = self
+            .parts
+            .limits
+            .check(session.req_header(), raw(session).as_deref())
+        {
+            return self
+                .refuse_request(session, ctx, violation.status, violation.rule)
+                .await;
         }
         if let Some(local) = self.local_endpoint(session) {
             return self.serve_local(session, ctx, local).await;
@@ -146,16 +169,26 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
         if ctx.body_bytes > self.parts.limits.max_body_bytes {
-            return Err(Error::explain(ErrorType::HTTPStatus(413), "the request body is too large"));
+            return Err(Error::explain(
+                ErrorType::HTTPStatus(413),
+                "the request body is too large",
+            ));
         }
         ctx.check_not_purged()
     }
 
-    async fn upstream_peer(&self, _session: &mut Session, ctx: &mut RequestContext) -> Result<Box<HttpPeer>> {
+    async fn upstream_peer(
+        &self,
+        _session: &mut Session,
+        ctx: &mut RequestContext,
+    ) -> Result<Box<HttpPeer>> {
         ctx.tries += 1;
         ctx.upstream_started = Some(Instant::now());
-        let no_endpoint = || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
-        self.route(ctx).and_then(|route| route.upstream.next_peer()).ok_or_else(no_endpoint)
+        let no_endpoint =
+            || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
+        self.route(ctx)
+            .and_then(|route| route.upstream.next_peer())
+            .ok_or_else(no_endpoint)
     }
 
     fn fail_to_connect(
@@ -166,7 +199,10 @@ impl ProxyHttp for Gateway {
         mut error: Box<Error>,
     ) -> Box<Error> {
         // Nothing was sent yet, so another endpoint may be tried whatever the method.
-        error.set_retry(self.route(ctx).is_some_and(|route| ctx.tries < route.upstream.endpoints));
+        error.set_retry(
+            self.route(ctx)
+                .is_some_and(|route| ctx.tries < route.upstream.endpoints),
+        );
         error
     }
 
@@ -177,7 +213,9 @@ impl ProxyHttp for Gateway {
         request: &mut RequestHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        let Some(prepared) = self.route(ctx) else { return Ok(()) };
+        let Some(prepared) = self.route(ctx) else {
+            return Ok(());
+        };
         self.identity.strip(request, prepared.route.forward_token);
         if let Some((claims, _)) = &ctx.admitted {
             identity_headers::set(request, &prepared.route.identity_headers, claims)?;
@@ -192,7 +230,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<()> {
         if let (Some(prepared), Some(since)) = (self.route(ctx), ctx.upstream_started.take()) {
-            prepared.upstream.metrics.observe(since.elapsed().as_secs_f64());
+            prepared
+                .upstream
+                .metrics
+                .observe(since.elapsed().as_secs_f64());
         }
         ctx.check_not_purged()
     }
@@ -207,7 +248,12 @@ impl ProxyHttp for Gateway {
         ctx.check_not_purged().map(|()| None)
     }
 
-    async fn fail_to_proxy(&self, session: &mut Session, error: &Error, ctx: &mut RequestContext) -> FailToProxy {
+    async fn fail_to_proxy(
+        &self,
+        session: &mut Session,
+        error: &Error,
+        ctx: &mut RequestContext,
+    ) -> FailToProxy {
         self.answer_failure(session, error, ctx).await
     }
 
@@ -216,16 +262,32 @@ impl ProxyHttp for Gateway {
         true
     }
 
-    async fn logging(&self, session: &mut Session, _error: Option<&Error>, ctx: &mut RequestContext) {
-        let code = session.response_written().map_or(CodeClass::None, |header| CodeClass::of(header.status.as_u16()));
+    async fn logging(
+        &self,
+        session: &mut Session,
+        _error: Option<&Error>,
+        ctx: &mut RequestContext,
+    ) {
+        let code = session
+            .response_written()
+            .map_or(CodeClass::None, |header| {
+                CodeClass::of(header.status.as_u16())
+            });
         let metrics = self.metrics_of(session, ctx);
-        metrics.observe(session.req_header().method.as_str(), code, ctx.started.elapsed().as_secs_f64());
+        metrics.observe(
+            session.req_header().method.as_str(),
+            code,
+            ctx.started.elapsed().as_secs_f64(),
+        );
     }
 }
 
 /// The header block as received; HTTP/1 only.
 fn raw(session: &Session) -> Option<Bytes> {
-    session.as_downstream().as_http1().map(|h1| h1.get_headers_raw_bytes())
+    session
+        .as_downstream()
+        .as_http1()
+        .map(|h1| h1.get_headers_raw_bytes())
 }
 
 /// Whatever the client says about itself is replaced by what the connection says.
@@ -236,6 +298,8 @@ fn forwarded_for(session: &Session, request: &mut RequestHeader) -> Result<()> {
         Some(address) => request.insert_header("X-Forwarded-For", address.ip().to_string())?,
         None => drop(request.remove_header("X-Forwarded-For")),
     }
-    let tls = session.digest().is_some_and(|digest| digest.ssl_digest.is_some());
+    let tls = session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some());
     request.insert_header("X-Forwarded-Proto", if tls { "https" } else { "http" })
 }

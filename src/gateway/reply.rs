@@ -38,23 +38,45 @@ impl Reply {
     /// An answer without a challenge.
     #[must_use]
     pub(super) const fn plain(status: u16, detail: &'static str, log_id: LogId) -> Self {
-        Self { status, detail, challenge: None, log_id }
+        Self {
+            status,
+            detail,
+            challenge: None,
+            log_id,
+        }
     }
 
     /// The answer to a refused token (RFC 6750 §3).
     #[must_use]
-    pub(super) fn rejection(rejection: Rejection, realm: &str, rules: &RouteRules, log_id: LogId) -> Self {
+    pub(super) fn rejection(
+        rejection: Rejection,
+        realm: &str,
+        rules: &RouteRules,
+        log_id: LogId,
+    ) -> Self {
         let answer = rejection.answer();
         let mut challenge = format!("Bearer realm=\"{realm}\"");
         if let Some(error) = answer.error {
-            challenge.push_str(&format!(", error=\"{error}\", error_description=\"{}\"", answer.description));
+            challenge.push_str(&format!(
+                ", error=\"{error}\", error_description=\"{}\"",
+                answer.description
+            ));
         }
         if rejection == Rejection::InsufficientScope {
-            let scopes: Vec<&str> =
-                rules.scopes_all.iter().chain(&rules.scopes_any).map(String::as_str).collect();
+            let scopes: Vec<&str> = rules
+                .scopes_all
+                .iter()
+                .chain(&rules.scopes_any)
+                .map(String::as_str)
+                .collect();
             challenge.push_str(&format!(", scope=\"{}\"", scopes.join(" ")));
         }
-        Self { status: answer.status, detail: answer.description, challenge: Some(challenge), log_id }
+        Self {
+            status: answer.status,
+            detail: answer.description,
+            challenge: Some(challenge),
+            log_id,
+        }
     }
 
     /// Sends the answer. The connection is kept only when the request has been read whole.
@@ -74,8 +96,14 @@ impl Reply {
         let body = self.body();
         let header = self.header(body.len())?;
         let head_only = session.req_header().method == Method::HEAD;
-        session.write_response_header(Box::new(header), head_only).await?;
-        if head_only { Ok(()) } else { session.write_response_body(Some(body), true).await }
+        session
+            .write_response_header(Box::new(header), head_only)
+            .await?;
+        if head_only {
+            Ok(())
+        } else {
+            session.write_response_body(Some(body), true).await
+        }
     }
 
     fn header(&self, body_len: usize) -> pingora::Result<ResponseHeader> {
@@ -87,7 +115,10 @@ impl Reply {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
         }
         if self.status == 405 {
-            header.insert_header(http::header::ALLOW, "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")?;
+            header.insert_header(
+                http::header::ALLOW,
+                "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+            )?;
         }
         Ok(header)
     }
@@ -141,7 +172,9 @@ mod tests {
             scopes_any: vec!["read".to_owned(), "write".to_owned()],
             scopes_all: Vec::new(),
         };
-        Reply::rejection(rejection, "https://i", &rules, LogId::random()).challenge.unwrap()
+        Reply::rejection(rejection, "https://i", &rules, LogId::random())
+            .challenge
+            .unwrap()
     }
 
     #[test]
@@ -160,8 +193,10 @@ mod tests {
     #[test]
     fn bodies_are_problems_with_a_log_id() {
         let log_id = LogId::random();
-        let body: serde_json::Value =
-            serde_json::from_slice(&Reply::plain(404, "no route takes this request", log_id).body()).unwrap();
+        let body: serde_json::Value = serde_json::from_slice(
+            &Reply::plain(404, "no route takes this request", log_id).body(),
+        )
+        .unwrap();
         assert_eq!(body["status"], 404);
         assert_eq!(body["title"], "Not Found");
         assert_eq!(body["log_id"], log_id.to_string());

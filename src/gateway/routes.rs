@@ -81,7 +81,8 @@ impl PathRule {
             Self::Exact(exact) => path == exact,
             Self::Prefix(prefix) => {
                 let base = prefix.strip_suffix('/').unwrap_or(prefix);
-                path.strip_prefix(base).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+                path.strip_prefix(base)
+                    .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
         }
     }
@@ -111,7 +112,9 @@ mod tests {
         assert!(rule.takes("/api") && rule.takes("/api/") && rule.takes("/api/x"));
         assert!(!rule.takes("/apix") && !rule.takes("/") && !rule.takes("/x/api"));
         let with_slash = PathRule::Prefix("/api/".to_owned());
-        assert!(with_slash.takes("/api/x") && with_slash.takes("/api/") && !with_slash.takes("/apix"));
+        assert!(
+            with_slash.takes("/api/x") && with_slash.takes("/api/") && !with_slash.takes("/apix")
+        );
         assert!(PathRule::Prefix("/".to_owned()).takes("/anything"));
     }
 

@@ -86,7 +86,9 @@ pub struct Upstream {
 
 impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Upstream").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Upstream")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -102,7 +104,11 @@ impl Upstream {
             .map(|endpoint| resolve(&spec.name, endpoint))
             .collect::<Result<Vec<SocketAddr>, _>>()?;
         let balancer = LoadBalancer::<RoundRobin>::try_from_iter(&addresses).map_err(|source| {
-            UpstreamError::Resolve { upstream: spec.name.clone(), endpoint: spec.endpoints.join(", "), source }
+            UpstreamError::Resolve {
+                upstream: spec.name.clone(),
+                endpoint: spec.endpoints.join(", "),
+                source,
+            }
         })?;
         let mut options = PeerOptions::new();
         options.connection_timeout = Some(spec.connect_timeout);
@@ -142,11 +148,20 @@ fn resolve(upstream: &str, endpoint: &str) -> Result<SocketAddr, UpstreamError> 
         source,
     };
     let nothing = || std::io::Error::other("the name has no address");
-    endpoint.to_socket_addrs().map_err(error)?.next().ok_or_else(nothing).map_err(error)
+    endpoint
+        .to_socket_addrs()
+        .map_err(error)?
+        .next()
+        .ok_or_else(nothing)
+        .map_err(error)
 }
 
 fn trusted(upstream: &str, path: &std::path::Path) -> Result<Arc<CaType>, UpstreamError> {
-    let error = |why: String| UpstreamError::CaFile { upstream: upstream.to_owned(), path: path.to_owned(), why };
+    let error = |why: String| UpstreamError::CaFile {
+        upstream: upstream.to_owned(),
+        path: path.to_owned(),
+        why,
+    };
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(|source| error(source.to_string()))?;
@@ -156,7 +171,12 @@ fn trusted(upstream: &str, path: &std::path::Path) -> Result<Arc<CaType>, Upstre
     // Pingora panics on a certificate that does not parse, so each is checked first.
     let mut store = RootCertStore::empty();
     for certificate in &certificates {
-        store.add(certificate.clone()).map_err(|source| error(source.to_string()))?;
+        store
+            .add(certificate.clone())
+            .map_err(|source| error(source.to_string()))?;
     }
-    Ok(certificates.into_iter().map(|der| WrappedX509::new(der.to_vec(), parse_x509)).collect())
+    Ok(certificates
+        .into_iter()
+        .map(|der| WrappedX509::new(der.to_vec(), parse_x509))
+        .collect())
 }

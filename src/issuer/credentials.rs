@@ -22,8 +22,14 @@ impl Form {
     pub(super) fn parse(body: &[u8]) -> Result<Self, Refusal> {
         let mut parameters = HashMap::new();
         for (name, value) in form_urlencoded::parse(body) {
-            if parameters.insert(name.into_owned(), value.into_owned()).is_some() {
-                return Err(Refusal::new(TokenError::InvalidRequest, "a parameter is repeated"));
+            if parameters
+                .insert(name.into_owned(), value.into_owned())
+                .is_some()
+            {
+                return Err(Refusal::new(
+                    TokenError::InvalidRequest,
+                    "a parameter is repeated",
+                ));
             }
         }
         Ok(Self(parameters))
@@ -31,7 +37,10 @@ impl Form {
 
     /// A parameter; one without a value counts as omitted (RFC 6749 §3.2).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
-        self.0.get(name).map(String::as_str).filter(|value| !value.is_empty())
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
     }
 }
 
@@ -48,9 +57,10 @@ impl Credentials {
         let mut values = headers.get_all(AUTHORIZATION).iter();
         let posted = form.get("client_secret");
         match (values.next(), values.next()) {
-            (Some(_), Some(_)) => {
-                Err(Refusal::new(TokenError::InvalidRequest, "more than one Authorization header"))
-            }
+            (Some(_), Some(_)) => Err(Refusal::new(
+                TokenError::InvalidRequest,
+                "more than one Authorization header",
+            )),
             (Some(_), None) if posted.is_some() => Err(Refusal::new(
                 TokenError::InvalidRequest,
                 "use one way of client authentication: the Authorization header or client_secret",
@@ -62,7 +72,10 @@ impl Credentials {
                     secret: Zeroizing::new(secret.as_bytes().to_vec()),
                     by_header: false,
                 }),
-                _ => Err(Refusal::new(TokenError::InvalidClient, "client authentication is required")),
+                _ => Err(Refusal::new(
+                    TokenError::InvalidClient,
+                    "client authentication is required",
+                )),
             },
         }
     }
@@ -70,21 +83,37 @@ impl Credentials {
     fn basic(value: &[u8], form: &Form) -> Result<Self, Refusal> {
         let bad = || Refusal {
             challenge: true,
-            ..Refusal::new(TokenError::InvalidClient, "the Authorization header is not valid Basic credentials")
+            ..Refusal::new(
+                TokenError::InvalidClient,
+                "the Authorization header is not valid Basic credentials",
+            )
         };
         let (scheme, rest) = value.split_at_checked(6).ok_or_else(bad)?;
         if !scheme.eq_ignore_ascii_case(b"basic ") {
             return Err(bad());
         }
-        let decoded = STANDARD.decode(rest.trim_ascii()).map(Zeroizing::new).map_err(|_not_base64| bad())?;
+        let decoded = STANDARD
+            .decode(rest.trim_ascii())
+            .map(Zeroizing::new)
+            .map_err(|_not_base64| bad())?;
         let colon = decoded.iter().position(|b| *b == b':').ok_or_else(bad)?;
         let (id, secret) = decoded.split_at(colon);
         let client_id = String::from_utf8(form_decoded(id)).map_err(|_not_text| bad())?;
-        if form.get("client_id").is_some_and(|posted| posted != client_id) {
-            return Err(Refusal::new(TokenError::InvalidRequest, "client_id differs from the Authorization header"));
+        if form
+            .get("client_id")
+            .is_some_and(|posted| posted != client_id)
+        {
+            return Err(Refusal::new(
+                TokenError::InvalidRequest,
+                "client_id differs from the Authorization header",
+            ));
         }
         let secret = Zeroizing::new(form_decoded(secret.get(1..).unwrap_or_default()));
-        Ok(Self { client_id, secret, by_header: true })
+        Ok(Self {
+            client_id,
+            secret,
+            by_header: true,
+        })
     }
 }
 
@@ -125,11 +154,26 @@ mod tests {
     #[test]
     fn takes_one_way_of_authentication() {
         assert_eq!(of(Some("a:b"), ""), Ok(("a".to_owned(), b"b".to_vec())));
-        assert_eq!(of(Some("a%20b:c%3Ad"), ""), Ok(("a b".to_owned(), b"c:d".to_vec())));
-        assert_eq!(of(Some("a:x=&y"), ""), Ok(("a".to_owned(), b"x=&y".to_vec())));
-        assert_eq!(of(None, "client_id=a&client_secret=b"), Ok(("a".to_owned(), b"b".to_vec())));
-        assert_eq!(of(Some("a:b"), "client_secret=b"), Err(TokenError::InvalidRequest));
-        assert_eq!(of(Some("a:b"), "client_id=c"), Err(TokenError::InvalidRequest));
+        assert_eq!(
+            of(Some("a%20b:c%3Ad"), ""),
+            Ok(("a b".to_owned(), b"c:d".to_vec()))
+        );
+        assert_eq!(
+            of(Some("a:x=&y"), ""),
+            Ok(("a".to_owned(), b"x=&y".to_vec()))
+        );
+        assert_eq!(
+            of(None, "client_id=a&client_secret=b"),
+            Ok(("a".to_owned(), b"b".to_vec()))
+        );
+        assert_eq!(
+            of(Some("a:b"), "client_secret=b"),
+            Err(TokenError::InvalidRequest)
+        );
+        assert_eq!(
+            of(Some("a:b"), "client_id=c"),
+            Err(TokenError::InvalidRequest)
+        );
         assert_eq!(of(None, "client_id=a"), Err(TokenError::InvalidClient));
         assert_eq!(of(Some("nocolon"), ""), Err(TokenError::InvalidClient));
         assert_eq!(of(None, "a=1&a=2"), Err(TokenError::InvalidRequest));

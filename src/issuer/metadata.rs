@@ -40,13 +40,20 @@ pub(super) async fn jwks(State(parts): State<Arc<IssuerParts>>, headers: HeaderM
             let tag = tag.trim();
             tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == snapshot.jwks_etag
         });
-    let mut response = Response::new(if unchanged { Body::empty() } else { Body::from(snapshot.jwks.clone()) });
+    let mut response = Response::new(if unchanged {
+        Body::empty()
+    } else {
+        Body::from(snapshot.jwks.clone())
+    });
     if unchanged {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
     }
     let etag = HeaderValue::from_str(&snapshot.jwks_etag);
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/jwk-set+json"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("application/jwk-set+json"),
+    );
     if let Ok(value) = HeaderValue::from_str(&format!("public, max-age={seconds}")) {
         headers.insert(CACHE_CONTROL, value);
     }
@@ -69,9 +76,14 @@ pub(super) async fn metadata(State(parts): State<Arc<IssuerParts>>) -> Response 
         token_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
     };
     // Serialising strings into a Vec cannot fail.
-    let mut response = Response::new(Body::from(serde_json::to_vec(&document).unwrap_or_default()));
+    let mut response = Response::new(Body::from(
+        serde_json::to_vec(&document).unwrap_or_default(),
+    ));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("public, max-age=300"));
+    headers.insert(
+        CACHE_CONTROL,
+        HeaderValue::from_static("public, max-age=300"),
+    );
     response
 }

@@ -68,7 +68,9 @@ pub struct IssuerParts {
 
 impl fmt::Debug for IssuerParts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("IssuerParts").field("spec", &self.spec).finish_non_exhaustive()
+        f.debug_struct("IssuerParts")
+            .field("spec", &self.spec)
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,7 +123,11 @@ pub fn router(parts: IssuerParts) -> Router {
 /// The path of the issuer URL without a trailing slash; empty for a bare origin.
 fn issuer_path(url: &str) -> &str {
     let after_scheme = url.split_once("://").map_or(url, |(_, rest)| rest);
-    after_scheme.find('/').and_then(|slash| after_scheme.get(slash..)).unwrap_or_default().trim_end_matches('/')
+    after_scheme
+        .find('/')
+        .and_then(|slash| after_scheme.get(slash..))
+        .unwrap_or_default()
+        .trim_end_matches('/')
 }
 
 #[cfg(test)]

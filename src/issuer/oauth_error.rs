@@ -36,7 +36,13 @@ struct ErrorBody {
 
 impl Refusal {
     pub(super) const fn new(error: TokenError, description: &'static str) -> Self {
-        Self { error, description, challenge: false, claimed_client: None, cause: None }
+        Self {
+            error,
+            description,
+            challenge: false,
+            claimed_client: None,
+            cause: None,
+        }
     }
 
     const fn status(&self) -> StatusCode {
@@ -58,21 +64,35 @@ impl Refusal {
         let disposition = parts.denials.note(parts.clock.now(), self.error.as_str());
         let log_id = disposition.log_id();
         if let Disposition::Own(_) = disposition {
-            let level = if self.status().is_server_error() { Level::Error } else { Level::Info };
+            let level = if self.status().is_server_error() {
+                Level::Error
+            } else {
+                Level::Info
+            };
             parts
                 .log
                 .event(level, "token_request_refused", self.description)
                 .log_id(log_id)
                 .field("error", self.error.as_str())
-                .outside("client_id", self.claimed_client.as_deref().unwrap_or_default())
+                .outside(
+                    "client_id",
+                    self.claimed_client.as_deref().unwrap_or_default(),
+                )
                 .field("cause", self.cause.as_deref())
                 .emit();
         }
-        let body = ErrorBody { error: self.error.as_str(), error_description: self.description, log_id };
+        let body = ErrorBody {
+            error: self.error.as_str(),
+            error_description: self.description,
+            log_id,
+        };
         let mut response = json(self.status(), &body);
         let headers = response.headers_mut();
         if self.challenge || self.error == TokenError::InvalidClient {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"token endpoint\", charset=\"UTF-8\""));
+            headers.insert(
+                WWW_AUTHENTICATE,
+                HeaderValue::from_static("Basic realm=\"token endpoint\", charset=\"UTF-8\""),
+            );
         }
         if self.error == TokenError::TemporarilyUnavailable {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
@@ -100,12 +120,18 @@ pub(super) async fn method_not_allowed(
     method: Method,
     uri: Uri,
 ) -> Response {
-    let disposition = parts.denials.note(parts.clock.now(), TokenError::InvalidRequest.as_str());
+    let disposition = parts
+        .denials
+        .note(parts.clock.now(), TokenError::InvalidRequest.as_str());
     let log_id = disposition.log_id();
     if let Disposition::Own(_) = disposition {
         parts
             .log
-            .event(Level::Info, "request_failed", "the endpoint does not take this method")
+            .event(
+                Level::Info,
+                "request_failed",
+                "the endpoint does not take this method",
+            )
             .log_id(log_id)
             .field("status", 405)
             .outside("method", method.as_str())

@@ -62,27 +62,47 @@ async fn grant(parts: &IssuerParts, headers: &HeaderMap, body: &[u8]) -> Result<
                 "the only grant_type is client_credentials",
             ));
         }
-        None => return Err(Refusal::new(TokenError::InvalidRequest, "grant_type is missing")),
+        None => {
+            return Err(Refusal::new(
+                TokenError::InvalidRequest,
+                "grant_type is missing",
+            ));
+        }
     }
     let scope = scope(&client, form.get("scope"))?;
     issue(parts, &client, &scope)
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
-    headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-        let media_type = value.split(';').next().unwrap_or_default().trim();
-        media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
-    })
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| {
+            let media_type = value.split(';').next().unwrap_or_default().trim();
+            media_type.eq_ignore_ascii_case("application/x-www-form-urlencoded")
+        })
 }
 
-async fn authenticate(parts: &IssuerParts, credentials: Credentials) -> Result<Arc<Client>, Refusal> {
-    let Credentials { client_id, secret, by_header } = credentials;
+async fn authenticate(
+    parts: &IssuerParts,
+    credentials: Credentials,
+) -> Result<Arc<Client>, Refusal> {
+    let Credentials {
+        client_id,
+        secret,
+        by_header,
+    } = credentials;
     let claimed = Some(client_id.clone());
     let found = if parts.clients.is_slow(&client_id, &secret) {
         let busy = |_full_or_closed| {
-            Refusal::new(TokenError::TemporarilyUnavailable, "too many logins at the same time; try again")
+            Refusal::new(
+                TokenError::TemporarilyUnavailable,
+                "too many logins at the same time; try again",
+            )
         };
-        let permit = Arc::clone(&parts.slow_checks).try_acquire_owned().map_err(busy)?;
+        let permit = Arc::clone(&parts.slow_checks)
+            .try_acquire_owned()
+            .map_err(busy)?;
         let clients = Arc::clone(&parts.clients);
         let check = move || {
             let _permit = permit;
@@ -102,10 +122,15 @@ async fn authenticate(parts: &IssuerParts, credentials: Credentials) -> Result<A
 
 /// The scopes granted: those asked for, or all of the client's.
 fn scope(client: &Client, asked: Option<&str>) -> Result<String, Refusal> {
-    let Some(asked) = asked else { return Ok(client.scopes.join(" ")) };
+    let Some(asked) = asked else {
+        return Ok(client.scopes.join(" "));
+    };
     let refuse = || Refusal {
         claimed_client: Some(client.id.clone()),
-        ..Refusal::new(TokenError::InvalidScope, "the client may not have every scope that it asks for")
+        ..Refusal::new(
+            TokenError::InvalidScope,
+            "the client may not have every scope that it asks for",
+        )
     };
     if asked.len() > MAX_SCOPE_BYTES {
         return Err(refuse());
@@ -137,10 +162,13 @@ fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, 
             ttl,
             token_id: Uuid::new_v4(),
         };
-        let token = mint(&snapshot.signer, &grant, parts.clock.now(), &parts.rng).map_err(|error| Refusal {
-            cause: Some(error.to_string()),
-            ..Refusal::new(TokenError::ServerError, "the token could not be signed")
-        })?;
+        let token =
+            mint(&snapshot.signer, &grant, parts.clock.now(), &parts.rng).map_err(|error| {
+                Refusal {
+                    cause: Some(error.to_string()),
+                    ..Refusal::new(TokenError::ServerError, "the token could not be signed")
+                }
+            })?;
         if !holder.is_current() {
             continue;
         }

@@ -53,7 +53,11 @@ pub struct DrainState {
 }
 
 impl Receipt {
-    pub(super) fn new(next: &Activated, mut admitted: HashMap<Kid, Arc<Admitted>>, timing: &Timing) -> Self {
+    pub(super) fn new(
+        next: &Activated,
+        mut admitted: HashMap<Kid, Arc<Admitted>>,
+        timing: &Timing,
+    ) -> Self {
         let activation = &next.activation;
         Self {
             purge_id: activation.id,
@@ -61,7 +65,11 @@ impl Receipt {
             committed_at: activation.at,
             kids: activation.purged.clone(),
             external_verifiers_until: external_verifiers_until(activation.at, timing),
-            admitted: activation.purged.iter().filter_map(|kid| admitted.remove(kid)).collect(),
+            admitted: activation
+                .purged
+                .iter()
+                .filter_map(|kid| admitted.remove(kid))
+                .collect(),
             state: Mutex::default(),
         }
     }
@@ -69,7 +77,10 @@ impl Receipt {
     /// How far the drain is.
     #[must_use]
     pub fn state(&self) -> DrainState {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Requests that a purged key admitted before the purge and that are still open.
@@ -92,11 +103,18 @@ impl Lifecycle {
         }
         let (lifecycle, receipt) = (Arc::clone(self), Arc::clone(receipt));
         tokio::spawn(async move {
-            if lifecycle.drain_within(&receipt, BACKGROUND_DEADLINE, BACKGROUND_LOOK).await {
+            if lifecycle
+                .drain_within(&receipt, BACKGROUND_DEADLINE, BACKGROUND_LOOK)
+                .await
+            {
                 lifecycle
                     .parts
                     .log
-                    .event(Level::Info, "purge_drained", "the last holder of a purged key let go")
+                    .event(
+                        Level::Info,
+                        "purge_drained",
+                        "the last holder of a purged key let go",
+                    )
                     .field("purge_id", receipt.purge_id.to_string())
                     .emit();
             }
@@ -109,7 +127,10 @@ impl Lifecycle {
             let still_held_by = self.published.holders_before(receipt.revision);
             let done = still_held_by.is_empty();
             let drained_at = done.then(|| self.parts.clock.now());
-            receipt.update(DrainState { drained_at, still_held_by });
+            receipt.update(DrainState {
+                drained_at,
+                still_held_by,
+            });
             if done || Instant::now() >= deadline {
                 return done;
             }

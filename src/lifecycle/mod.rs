@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub use drain::Receipt;
 pub use error::LifecycleError;
-pub use published::{Holder, Purpose, Published, Snapshot};
+pub use published::{Holder, Published, Purpose, Snapshot};
 pub use rotate::RotationOutcome;
 pub use step::state_label;
 
@@ -75,7 +75,9 @@ pub struct Lifecycle {
 
 impl fmt::Debug for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lifecycle").field("policy", &self.policy).finish_non_exhaustive()
+        f.debug_struct("Lifecycle")
+            .field("policy", &self.policy)
+            .finish_non_exhaustive()
     }
 }
 
@@ -87,7 +89,11 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`LifecycleError`] when the store cannot be loaded or the set cannot be used.
-    pub async fn start(parts: Parts, policy: Policy, workers: Vec<String>) -> Result<Arc<Self>, LifecycleError> {
+    pub async fn start(
+        parts: Parts,
+        policy: Policy,
+        workers: Vec<String>,
+    ) -> Result<Arc<Self>, LifecycleError> {
         let loaded = parts.store.load().await?;
         let first = step::snapshot(&parts, &policy, loaded.set.clone(), None)?;
         let lifecycle = Self {
@@ -123,13 +129,21 @@ impl Lifecycle {
     /// The receipt of a purge, while this process remembers it.
     #[must_use]
     pub fn receipt(&self, purge_id: Uuid) -> Option<Arc<Receipt>> {
-        self.receipts().iter().find(|receipt| receipt.purge_id == purge_id).map(Arc::clone)
+        self.receipts()
+            .iter()
+            .find(|receipt| receipt.purge_id == purge_id)
+            .map(Arc::clone)
     }
 
     /// An order by an operator.
     #[must_use]
     pub fn order(actor: Actor, reason: Option<String>) -> Order {
-        Order { id: Uuid::new_v4(), trigger: Trigger::Manual, actor, reason }
+        Order {
+            id: Uuid::new_v4(),
+            trigger: Trigger::Manual,
+            actor,
+            reason,
+        }
     }
 
     /// Replaces a pending key of another algorithm, and raises the longest token life time before
@@ -144,7 +158,13 @@ impl Lifecycle {
         if set.pending.public.alg != self.policy.algorithm {
             let fresh = self.fresh_key(set.revision).await?;
             self.commit_if(move |set, now| {
-                Some(transition::replace_pending(set, fresh.clone(), timing, Actor::Scheduler, now))
+                Some(transition::replace_pending(
+                    set,
+                    fresh.clone(),
+                    timing,
+                    Actor::Scheduler,
+                    now,
+                ))
             })
             .await?;
         }

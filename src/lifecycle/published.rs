@@ -15,8 +15,8 @@ use bytes::Bytes;
 
 use crate::keys::{KeySet, Kid};
 use crate::telemetry::KeySeries;
-use crate::token::jose::TokenSigner;
 use crate::token::VerificationKeys;
+use crate::token::jose::TokenSigner;
 
 /// What a snapshot is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,7 +65,9 @@ impl Snapshot {
     /// Counts a request admitted by the live key at `index`.
     #[must_use]
     pub fn permit(&self, index: usize) -> Permit {
-        self.admitted.get(index).map_or_else(|| Arc::<Admitted>::default().enter(), Admitted::enter)
+        self.admitted
+            .get(index)
+            .map_or_else(|| Arc::<Admitted>::default().enter(), Admitted::enter)
     }
 }
 
@@ -127,8 +129,14 @@ struct Generation {
 
 impl Generation {
     fn new(snapshot: Snapshot, workers: usize) -> Self {
-        let held = std::iter::repeat_with(Held::default).take(workers.max(1)).collect();
-        Self { snapshot: Arc::new(snapshot), superseded: AtomicBool::new(false), held }
+        let held = std::iter::repeat_with(Held::default)
+            .take(workers.max(1))
+            .collect();
+        Self {
+            snapshot: Arc::new(snapshot),
+            superseded: AtomicBool::new(false),
+            held,
+        }
     }
 
     fn count(&self, worker: usize, purpose: Purpose) -> &AtomicUsize {
@@ -142,7 +150,10 @@ impl Generation {
     }
 
     fn is_free(&self) -> bool {
-        self.held.iter().flat_map(|held| &held.0).all(|count| count.load(SeqCst) == 0)
+        self.held
+            .iter()
+            .flat_map(|held| &held.0)
+            .all(|count| count.load(SeqCst) == 0)
     }
 }
 
@@ -182,7 +193,9 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        self.generation.count(self.worker, self.purpose).fetch_sub(1, SeqCst);
+        self.generation
+            .count(self.worker, self.purpose)
+            .fetch_sub(1, SeqCst);
     }
 }
 
@@ -208,7 +221,11 @@ impl Published {
         loop {
             let generation = self.current.load_full();
             generation.count(worker, purpose).fetch_add(1, SeqCst);
-            let holder = Holder { generation, worker, purpose };
+            let holder = Holder {
+                generation,
+                worker,
+                purpose,
+            };
             if holder.is_current() {
                 return holder;
             }
@@ -246,7 +263,9 @@ impl Published {
     pub(super) fn holders_before(&self, revision: u64) -> Vec<String> {
         let mut draining = self.draining();
         draining.retain(|generation| !generation.is_free());
-        let old = draining.iter().filter(|generation| generation.snapshot.set.revision < revision);
+        let old = draining
+            .iter()
+            .filter(|generation| generation.snapshot.set.revision < revision);
         let mut names: Vec<String> = old.flat_map(|generation| self.names(generation)).collect();
         names.sort_unstable();
         names.dedup();
@@ -269,7 +288,9 @@ impl Published {
         self.workers
             .iter()
             .enumerate()
-            .flat_map(|(number, name)| held(number).map(move |purpose| format!("{name} ({})", purpose.as_str())))
+            .flat_map(|(number, name)| {
+                held(number).map(move |purpose| format!("{name} ({})", purpose.as_str()))
+            })
             .collect()
     }
 

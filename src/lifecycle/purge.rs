@@ -22,28 +22,43 @@ impl Lifecycle {
     ///
     /// # Errors
     /// [`LifecycleError`]; then the keys are as before.
-    pub async fn purge(self: &Arc<Self>, order: &Order, seen_revision: u64) -> Result<RotationOutcome, LifecycleError> {
+    pub async fn purge(
+        self: &Arc<Self>,
+        order: &Order,
+        seen_revision: u64,
+    ) -> Result<RotationOutcome, LifecycleError> {
         let started = Instant::now();
         let result = self.try_purge(order, seen_revision).await;
         self.count(order, RotationKind::Purge, &result, started);
         result
     }
 
-    async fn try_purge(self: &Arc<Self>, order: &Order, seen_revision: u64) -> Result<RotationOutcome, LifecycleError> {
+    async fn try_purge(
+        self: &Arc<Self>,
+        order: &Order,
+        seen_revision: u64,
+    ) -> Result<RotationOutcome, LifecycleError> {
         let mut fresh = None;
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
             let (set, now) = (loaded.set, loaded.store_now);
             if let Decision::Unchanged(earlier) = transition::decide_purge(&set, seen_revision)? {
                 let receipt = self.receipt(earlier.id);
-                return Ok(RotationOutcome { receipt, ..RotationOutcome::unchanged(*earlier, set) });
+                return Ok(RotationOutcome {
+                    receipt,
+                    ..RotationOutcome::unchanged(*earlier, set)
+                });
             }
             let (active, pending) = match fresh.take() {
                 Some(pair) => pair,
-                None => (self.fresh_key(set.revision).await?, self.fresh_key(set.revision).await?),
+                None => (
+                    self.fresh_key(set.revision).await?,
+                    self.fresh_key(set.revision).await?,
+                ),
             };
             let timing = &self.policy.timing;
-            let next = transition::purge_all(&set, active.clone(), pending.clone(), order, timing, now);
+            let next =
+                transition::purge_all(&set, active.clone(), pending.clone(), order, timing, now);
             let admitted = self.published.admitted_by_kid();
             if self.commit(&set, next.set.clone()).await? {
                 let receipt = Arc::new(Receipt::new(&next, admitted, timing));
@@ -59,9 +74,15 @@ impl Lifecycle {
         self.drain(&receipt).await;
         let state = receipt.state();
         let (level, message) = if state.drained_at.is_some() {
-            (Level::Warn, "every earlier key is dead; no worker holds one")
+            (
+                Level::Warn,
+                "every earlier key is dead; no worker holds one",
+            )
         } else {
-            (Level::Error, "earlier keys are dead, but a worker still holds an old snapshot")
+            (
+                Level::Error,
+                "earlier keys are dead, but a worker still holds an old snapshot",
+            )
         };
         self.parts
             .log

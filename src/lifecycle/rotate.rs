@@ -75,16 +75,28 @@ impl Lifecycle {
             Ok(_) => RotationResult::Unchanged,
             Err(_) => RotationResult::Failure,
         };
-        self.parts.metrics.rotation(trigger, kind, result, started.elapsed().as_secs_f64());
+        self.parts
+            .metrics
+            .rotation(trigger, kind, result, started.elapsed().as_secs_f64());
     }
 }
 
 impl RotationOutcome {
     pub(super) fn unchanged(earlier: Activation, set: KeySet) -> Self {
-        Self { changed: false, activation: earlier, set: Arc::new(set), receipt: None }
+        Self {
+            changed: false,
+            activation: earlier,
+            set: Arc::new(set),
+            receipt: None,
+        }
     }
 
     pub(super) fn changed(next: Activated, receipt: Option<Arc<Receipt>>) -> Self {
-        Self { changed: true, activation: next.activation, set: Arc::new(next.set), receipt }
+        Self {
+            changed: true,
+            activation: next.activation,
+            set: Arc::new(next.set),
+            receipt,
+        }
     }
 }

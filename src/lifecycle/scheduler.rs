@@ -59,7 +59,8 @@ pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
         let pause = match lifecycle.tick().await {
             Ok(due) => {
                 failing = false;
-                due.since(lifecycle.parts.clock.now()).clamp(MIN_PAUSE, MAX_PAUSE)
+                due.since(lifecycle.parts.clock.now())
+                    .clamp(MIN_PAUSE, MAX_PAUSE)
             }
             Err(error) => {
                 if !failing {

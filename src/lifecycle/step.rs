@@ -37,7 +37,13 @@ impl Lifecycle {
         let now = self.parts.clock.now();
         tokio::task::spawn_blocking(move || {
             let generated = keygen.generate(algorithm)?;
-            Ok(seal_fresh(generated, &keyring, &issuer, base_revision, now)?)
+            Ok(seal_fresh(
+                generated,
+                &keyring,
+                &issuer,
+                base_revision,
+                now,
+            )?)
         })
         .await
         .map_err(|_panicked_or_cancelled| LifecycleError::TaskDied)?
@@ -50,7 +56,9 @@ impl Lifecycle {
     ) -> Result<(), LifecycleError> {
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
-            let Some(next) = change(&loaded.set, loaded.store_now) else { return Ok(()) };
+            let Some(next) = change(&loaded.set, loaded.store_now) else {
+                return Ok(());
+            };
             if self.commit(&loaded.set, next).await? {
                 return Ok(());
             }
@@ -68,7 +76,11 @@ impl Lifecycle {
             Ok(committed) => {
                 self.warn(&committed.warnings);
                 for kid in from.verifying().map(|(_, key)| &key.kid) {
-                    let gone = snapshot.set.tombstones.iter().any(|t| t.kid == *kid && t.end == End::Purged);
+                    let gone = snapshot
+                        .set
+                        .tombstones
+                        .iter()
+                        .any(|t| t.kid == *kid && t.end == End::Purged);
                     if gone && let Some(admitted) = admitted.get(kid) {
                         admitted.mark_purged();
                     }
@@ -95,7 +107,12 @@ impl Lifecycle {
         self.warn(&loaded.warnings);
         if loaded.set.revision > self.published.load().set.revision {
             let admitted = self.published.admitted_by_kid();
-            self.published.publish(snapshot(&self.parts, &self.policy, loaded.set.clone(), Some(&admitted))?);
+            self.published.publish(snapshot(
+                &self.parts,
+                &self.policy,
+                loaded.set.clone(),
+                Some(&admitted),
+            )?);
             self.show(&loaded.set);
         }
         self.uncertain.store(false, Ordering::SeqCst);
@@ -104,7 +121,10 @@ impl Lifecycle {
 
     fn warn(&self, warnings: &[StoreWarning]) {
         for warning in warnings {
-            self.parts.log.event(Level::Warn, "store_warning", &warning.to_string()).emit();
+            self.parts
+                .log
+                .event(Level::Warn, "store_warning", &warning.to_string())
+                .emit();
         }
     }
 
@@ -128,15 +148,28 @@ impl Lifecycle {
             .emit();
 
         let mut facts = vec![
-            KeyFacts { kid: set.pending.public.kid.as_str(), state: KeyStateLabel::Pending, not_after: None },
-            KeyFacts { kid: set.active.public.kid.as_str(), state: KeyStateLabel::Active, not_after: None },
+            KeyFacts {
+                kid: set.pending.public.kid.as_str(),
+                state: KeyStateLabel::Pending,
+                not_after: None,
+            },
+            KeyFacts {
+                kid: set.active.public.kid.as_str(),
+                state: KeyStateLabel::Active,
+                not_after: None,
+            },
         ];
         facts.extend(set.deprecated.iter().map(|key| KeyFacts {
             kid: key.public.kid.as_str(),
             state: KeyStateLabel::Deprecated,
             not_after: Some(key.verify_until),
         }));
-        let ended = |end| set.tombstones.iter().filter(|tombstone| tombstone.end == end).count();
+        let ended = |end| {
+            set.tombstones
+                .iter()
+                .filter(|tombstone| tombstone.end == end)
+                .count()
+        };
         self.parts.metrics.show_key_set(&KeySetFacts {
             revision: set.revision,
             keys: &facts,
@@ -156,29 +189,67 @@ pub(super) fn snapshot(
     admitted: Option<&HashMap<Kid, Arc<Admitted>>>,
 ) -> Result<Snapshot, LifecycleError> {
     let timing = &policy.timing;
-    let keys = VerificationKeys::new(&set, timing.leeway, timing.sign_drain + timing.clock_offset_max)?;
+    let keys = VerificationKeys::new(
+        &set,
+        timing.leeway,
+        timing.sign_drain + timing.clock_offset_max,
+    )?;
     let active = &set.active;
-    let private = parts.keyring.open(&set.issuer, &active.public.kid, active.public.alg, &active.sealed)?;
-    let signer =
-        TokenSigner::new(active.public.kid.clone(), active.public.alg, &private, &SystemRandom::new())?;
+    let private = parts.keyring.open(
+        &set.issuer,
+        &active.public.kid,
+        active.public.alg,
+        &active.sealed,
+    )?;
+    let signer = TokenSigner::new(
+        active.public.kid.clone(),
+        active.public.alg,
+        &private,
+        &SystemRandom::new(),
+    )?;
     let jwks = Bytes::from(jwks::document(&set));
     let jwks_etag = format!("\"{}\"", URL_SAFE_NO_PAD.encode(digest(&SHA256, &jwks)));
     // Series exist at 0 from a key's creation on; room is made first, so that live keys and the
     // newest tombstones always have one of their own.
-    let dead = keys.tombstones().iter().take(MAX_TOMBSTONE_SERIES).map(|key| key.kid.as_str());
-    let kids: Vec<&str> = keys.live().iter().map(|key| key.kid.as_str()).chain(dead).collect();
+    let dead = keys
+        .tombstones()
+        .iter()
+        .take(MAX_TOMBSTONE_SERIES)
+        .map(|key| key.kid.as_str());
+    let kids: Vec<&str> = keys
+        .live()
+        .iter()
+        .map(|key| key.kid.as_str())
+        .chain(dead)
+        .collect();
     parts.metrics.retain_kids(&kids);
     for key in keys.live() {
         let _created = parts.metrics.key_series(key.kid.as_str());
     }
-    let tombstone_series =
-        keys.tombstones().iter().map(|key| parts.metrics.key_series(key.kid.as_str())).collect();
+    let tombstone_series = keys
+        .tombstones()
+        .iter()
+        .map(|key| parts.metrics.key_series(key.kid.as_str()))
+        .collect();
     let admitted = keys
         .live()
         .iter()
-        .map(|key| admitted.and_then(|known| known.get(&key.kid)).map(Arc::clone).unwrap_or_default())
+        .map(|key| {
+            admitted
+                .and_then(|known| known.get(&key.kid))
+                .map(Arc::clone)
+                .unwrap_or_default()
+        })
         .collect();
-    Ok(Snapshot { keys, signer, jwks, jwks_etag, tombstone_series, admitted, set })
+    Ok(Snapshot {
+        keys,
+        signer,
+        jwks,
+        jwks_etag,
+        tombstone_series,
+        admitted,
+        set,
+    })
 }
 
 /// The metric label of a key state.

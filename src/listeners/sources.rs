@@ -15,6 +15,7 @@ const LOCKS: usize = 16;
 /// The source of an IPv6 connection is its /64: one host has all addresses of it at its disposal.
 pub struct Sources {
     limit: u32,
+    admits: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     hash: RandomState,
     open: [Mutex<HashMap<IpAddr, u32>>; LOCKS],
 }
@@ -23,8 +24,19 @@ impl Sources {
     /// At most `limit` connections of one source at a time; 0 means no limit.
     #[must_use]
     pub fn new(limit: u32) -> Arc<Self> {
+        Self::restricted(limit, |_anybody| true)
+    }
+
+    /// The same, for those alone that `admits` lets in: a plain-text listener behind a TLS proxy
+    /// takes connections from that proxy and from nobody else.
+    #[must_use]
+    pub fn restricted(
+        limit: u32,
+        admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            admits: Box::new(admits),
             hash: RandomState::new(),
             open: Default::default(),
         })
@@ -33,6 +45,9 @@ impl Sources {
     /// A place for one more connection from `peer`, given back when it is dropped; `None` over the
     /// limit. A peer without an internet address is not counted.
     pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
+        if peer.is_some_and(|peer| !(self.admits)(peer.to_canonical())) {
+            return None;
+        }
         let Some(peer) = peer.filter(|_| self.limit > 0) else {
             return Some(Place { counted: None });
         };
@@ -104,6 +119,14 @@ mod tests {
 
     fn ip(text: &str) -> Option<IpAddr> {
         Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn only_those_admitted_get_a_place() {
+        let sources = Sources::restricted(0, |peer| peer.is_loopback());
+        assert!(sources.admit(ip("127.0.0.1")).is_some());
+        assert!(sources.admit(ip("::ffff:127.0.0.1")).is_some());
+        assert!(sources.admit(ip("10.0.0.1")).is_none());
     }
 
     #[test]

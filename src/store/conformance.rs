@@ -83,14 +83,14 @@ impl Samples {
     pub fn rotated(&self, set: &KeySet) -> KeySet {
         let now = later(set);
         let fresh = self.fresh(set.revision, now);
-        transition::rotate(set, fresh, &order(), &self.timing, now)
+        transition::rotate(set, fresh, &order(), &self.timing, now).set
     }
 
     /// `set` after a purge: ends both private halves.
     pub fn purged(&self, set: &KeySet) -> KeySet {
         let now = later(set);
         let (active, pending) = (self.fresh(set.revision, now), self.fresh(set.revision, now));
-        transition::purge_all(set, active, pending, &order(), &self.timing, now)
+        transition::purge_all(set, active, pending, &order(), &self.timing, now).set
     }
 
     /// `set` with another pending key: ends the private half of the one it had.

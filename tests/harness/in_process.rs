@@ -12,7 +12,9 @@ use portcullis::keygen::{FixtureKeys, KeyGenerator};
 use portcullis::keys::{Actor, Algorithm, FreshKey, transition};
 use portcullis::lifecycle::Lifecycle;
 use portcullis::listeners::{Ephemeral, Shared, Sources, Stop, server_conf, start_on_ephemeral};
-use portcullis::store::{FileStore, FileStoreConfig, KeyStore, Keyring, MemoryStore, seal_fresh, write_new_kek};
+use portcullis::store::{
+    FileStore, FileStoreConfig, KeyStore, Keyring, MemoryStore, seal_fresh, write_new_kek,
+};
 use portcullis::telemetry::{Log, LogCapture};
 use portcullis::testing::ManualClock;
 
@@ -102,7 +104,8 @@ impl Gateway {
         let clock = Arc::new(ManualClock::at_present());
         let config = config(&options, dir.path(), &upstream);
         write_new_kek(&dir.path().join("secrets/kek")).expect("a key-encryption key");
-        let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
+        let keyring =
+            Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
         let store = store(&options, &config, &keyring, &clock, dir.path()).await;
         Self::start_on(options, config, dir, upstream, clock, keyring, store).await
     }
@@ -119,8 +122,16 @@ impl Gateway {
         let dyn_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let (log, capture) = Log::capture(Arc::clone(&dyn_clock));
         let store = (options.wrap)(store);
-        let env = Env { clock: dyn_clock, keygen: options.keygen, store, keyring, log };
-        let app = App::build(&config, env.clone(), Arc::new(|| false)).await.expect("the application starts");
+        let env = Env {
+            clock: dyn_clock,
+            keygen: options.keygen,
+            store,
+            keyring,
+            log,
+        };
+        let app = App::build(&config, env.clone(), Arc::new(|| false))
+            .await
+            .expect("the application starts");
 
         let stop = Stop::new(config.server.shutdown_grace);
         let shared = Shared::new(stop, &config.limits, app.refusals());
@@ -130,14 +141,23 @@ impl Gateway {
         let next = AtomicUsize::new(0);
         let conf = Arc::new(server_conf(config.server.shutdown_grace));
         for _ in 0..options.workers {
-            let gateway = app.gateway(&config.listeners.proxy[0], next.fetch_add(1, Ordering::SeqCst));
-            let listener = start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &shared).expect("a worker");
+            let gateway = app.gateway(
+                &config.listeners.proxy[0],
+                next.fetch_add(1, Ordering::SeqCst),
+            );
+            let listener = start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &shared)
+                .expect("a worker");
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
-        let admin = start_on_ephemeral(app.admin(), None, &sources, &shared).expect("the admin listener");
-        let metrics = start_on_ephemeral(app.metrics_app(), None, &sources, &shared).expect("the metrics listener");
-        let (admin_url, metrics_url) = (format!("http://{}", admin.address), format!("http://{}", metrics.address));
+        let admin =
+            start_on_ephemeral(app.admin(), None, &sources, &shared).expect("the admin listener");
+        let metrics = start_on_ephemeral(app.metrics_app(), None, &sources, &shared)
+            .expect("the metrics listener");
+        let (admin_url, metrics_url) = (
+            format!("http://{}", admin.address),
+            format!("http://{}", metrics.address),
+        );
         listeners.extend([admin, metrics]);
         Self {
             proxy: workers[0].clone(),
@@ -147,7 +167,10 @@ impl Gateway {
             clock,
             log: capture,
             lifecycle: Arc::clone(&app.lifecycle),
-            http: reqwest::Client::builder().no_proxy().build().expect("a client"),
+            http: reqwest::Client::builder()
+                .no_proxy()
+                .build()
+                .expect("a client"),
             upstream,
             config,
             dir,
@@ -163,7 +186,10 @@ impl Gateway {
 
     /// GETs `path` with `token`.
     pub async fn get(&self, path: &str, token: &str) -> reqwest::Response {
-        let request = self.http.get(format!("{}{path}", self.proxy)).bearer_auth(token);
+        let request = self
+            .http
+            .get(format!("{}{path}", self.proxy))
+            .bearer_auth(token);
         request.send().await.expect("the gateway answers")
     }
 
@@ -173,22 +199,41 @@ impl Gateway {
     }
 
     /// Posts to the admin API with the admin role.
-    pub async fn admin_post(&self, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
-        let request = self.http.post(format!("{}{path}", self.admin)).bearer_auth(ADMIN).json(&body);
+    pub async fn admin_post(
+        &self,
+        path: &str,
+        body: serde_json::Value,
+    ) -> (u16, serde_json::Value) {
+        let request = self
+            .http
+            .post(format!("{}{path}", self.admin))
+            .bearer_auth(ADMIN)
+            .json(&body);
         let response = request.send().await.expect("the admin listener answers");
-        (response.status().as_u16(), response.json().await.expect("JSON"))
+        (
+            response.status().as_u16(),
+            response.json().await.expect("JSON"),
+        )
     }
 
     /// Gets from the admin API with the admin role.
     pub async fn admin_get(&self, path: &str) -> (u16, serde_json::Value) {
-        let request = self.http.get(format!("{}{path}", self.admin)).bearer_auth(ADMIN);
+        let request = self
+            .http
+            .get(format!("{}{path}", self.admin))
+            .bearer_auth(ADMIN);
         let response = request.send().await.expect("the admin listener answers");
-        (response.status().as_u16(), response.json().await.expect("JSON"))
+        (
+            response.status().as_u16(),
+            response.json().await.expect("JSON"),
+        )
     }
 
     /// A plain Rotate that must answer 200.
     pub async fn rotate(&self) -> serde_json::Value {
-        let (status, body) = self.admin_post("/admin/v1/keys/rotate", serde_json::json!({})).await;
+        let (status, body) = self
+            .admin_post("/admin/v1/keys/rotate", serde_json::json!({}))
+            .await;
         assert_eq!(status, 200, "{body}");
         body
     }
@@ -204,7 +249,12 @@ impl Gateway {
 
     /// The body of a scrape.
     pub async fn scrape(&self) -> String {
-        let response = self.http.get(format!("{}/metrics", self.metrics)).send().await.expect("a scrape");
+        let response = self
+            .http
+            .get(format!("{}/metrics", self.metrics))
+            .send()
+            .await
+            .expect("a scrape");
         assert_eq!(response.status(), 200);
         response.text().await.expect("text")
     }
@@ -216,7 +266,12 @@ impl Gateway {
 
     /// The body of the JWKS endpoint.
     pub async fn jwks(&self) -> bytes::Bytes {
-        let response = self.http.get(format!("{}/.well-known/jwks.json", self.proxy)).send().await.expect("the JWKS");
+        let response = self
+            .http
+            .get(format!("{}/.well-known/jwks.json", self.proxy))
+            .send()
+            .await
+            .expect("the JWKS");
         assert_eq!(response.status(), 200);
         response.bytes().await.expect("bytes")
     }
@@ -228,7 +283,10 @@ fn config(options: &Options, dir: &Path, upstream: &Upstream) -> Config {
     for (name, token) in [("admin", ADMIN), ("operator", OPERATOR), ("viewer", VIEWER)] {
         write_private(&secrets.join(name), token);
     }
-    let hash = portcullis::clients::SecretHash::of_generated(SECRET.as_bytes(), &ring::rand::SystemRandom::new());
+    let hash = portcullis::clients::SecretHash::of_generated(
+        SECRET.as_bytes(),
+        &ring::rand::SystemRandom::new(),
+    );
     let hash_file = secrets.join("client.hash");
     write_private(&hash_file, &hash.expect("a hash").to_string());
     let dir = dir.display();
@@ -271,15 +329,22 @@ server: {{ workers: {workers} }}
         more = options.more,
         routes = options.routes,
     );
-    Config::parse(&text, Path::new("test.yaml"), &|_| None).unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    Config::parse(&text, Path::new("test.yaml"), &|_| None)
+        .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
 }
 
 /// Writes a file that nobody else may read.
 pub fn write_private(path: &Path, text: &str) {
     use std::io::Write as _;
     use std::os::unix::fs::OpenOptionsExt as _;
-    let file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
-    file.and_then(|mut file| file.write_all(text.as_bytes())).expect("a file can be written");
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .expect("a file can be written");
 }
 
 async fn store(
@@ -295,7 +360,14 @@ async fn store(
         seal_fresh(generated, keyring, &config.issuer.url, 0, clock.now()).expect("it seals")
     };
     let actor = Actor::Offline("test".to_owned());
-    let set = transition::bootstrap(&config.issuer.url, fresh(), fresh(), &config.keys.timing, actor, clock.now());
+    let set = transition::bootstrap(
+        &config.issuer.url,
+        fresh(),
+        fresh(),
+        &config.keys.timing,
+        actor,
+        clock.now(),
+    );
     if options.file_store {
         let file = FileStoreConfig {
             dir: dir.join("keys"),

@@ -7,15 +7,25 @@ pub fn value(scrape: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     match found.as_slice() {
         [(_, value)] => *value,
         _ => {
-            let candidates: Vec<&str> = scrape.lines().filter(|line| line.starts_with(name)).collect();
-            panic!("{} series match {name}{labels:?}; candidates:\n{}", found.len(), candidates.join("\n"));
+            let candidates: Vec<&str> = scrape
+                .lines()
+                .filter(|line| line.starts_with(name))
+                .collect();
+            panic!(
+                "{} series match {name}{labels:?}; candidates:\n{}",
+                found.len(),
+                candidates.join("\n")
+            );
         }
     }
 }
 
 /// The sum over every series of `name` that has all of `labels`; 0 when there is none.
 pub fn sum(scrape: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
-    matching(scrape, name, labels).iter().map(|(_, value)| value).sum()
+    matching(scrape, name, labels)
+        .iter()
+        .map(|(_, value)| value)
+        .sum()
 }
 
 fn matching<'a>(scrape: &'a str, name: &str, labels: &[(&str, &str)]) -> Vec<(&'a str, f64)> {
@@ -25,8 +35,10 @@ fn matching<'a>(scrape: &'a str, name: &str, labels: &[(&str, &str)]) -> Vec<(&'
         .filter_map(|line| {
             let (series, value) = line.rsplit_once(' ')?;
             let (found, rest) = series.split_once('{').unwrap_or((series, ""));
-            let has = |(label, value): &(&str, &str)| rest.contains(&format!("{label}=\"{value}\""));
-            (found == name && labels.iter().all(has)).then(|| (series, value.parse().expect("a number")))
+            let has =
+                |(label, value): &(&str, &str)| rest.contains(&format!("{label}=\"{value}\""));
+            (found == name && labels.iter().all(has))
+                .then(|| (series, value.parse().expect("a number")))
         })
         .collect()
 }

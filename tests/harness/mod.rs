@@ -1,7 +1,17 @@
 //! What the tests share: a gateway in this process on ephemeral ports ([`Gateway`]), the real
 //! binary ([`Process`]), an upstream that tells what reached it, waiting with a deadline.
 
-#![allow(dead_code, unreachable_pub, reason = "each test target uses a part of it")]
+#![allow(
+    dead_code,
+    unused_imports,
+    unreachable_pub,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::type_complexity,
+    clippy::disallowed_methods,
+    reason = "test code, of which each target uses a part"
+)]
 
 pub mod in_process;
 pub mod metrics;
@@ -28,13 +38,19 @@ pub const VIEWER: &str = "viewer-token-for-tests-012345678";
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Looks again and again until `look` finds something; panics with `what` after [`PATIENCE`].
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut look: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(
+    what: &str,
+    mut look: impl FnMut() -> F,
+) -> T {
     let deadline = Instant::now() + PATIENCE;
     loop {
         if let Some(found) = look().await {
             return found;
         }
-        assert!(Instant::now() < deadline, "{what} did not happen within {PATIENCE:?}");
+        assert!(
+            Instant::now() < deadline,
+            "{what} did not happen within {PATIENCE:?}"
+        );
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
@@ -52,14 +68,19 @@ pub async fn token(http: &reqwest::Client, issuer: &str, scope: Option<&str>) ->
         .expect("the token endpoint answers");
     assert_eq!(response.status(), 200, "a token is issued");
     let body: serde_json::Value = response.json().await.expect("the token answer is JSON");
-    body["access_token"].as_str().expect("there is a token").to_owned()
+    body["access_token"]
+        .as_str()
+        .expect("there is a token")
+        .to_owned()
 }
 
 /// The claims of a token, without verification.
 pub fn claims(token: &str) -> serde_json::Value {
     use base64::Engine as _;
     let payload = token.split('.').nth(1).expect("a compact token");
-    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).expect("base64url");
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(payload)
+        .expect("base64url");
     serde_json::from_slice(&json).expect("JSON claims")
 }
 
@@ -67,7 +88,9 @@ pub fn claims(token: &str) -> serde_json::Value {
 pub fn kid(token: &str) -> String {
     use base64::Engine as _;
     let header = token.split('.').next().expect("a compact token");
-    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(header).expect("base64url");
+    let json = base64::engine::general_purpose::URL_SAFE_NO_PAD
+        .decode(header)
+        .expect("base64url");
     let header: serde_json::Value = serde_json::from_slice(&json).expect("JSON header");
     header["kid"].as_str().expect("a kid").to_owned()
 }

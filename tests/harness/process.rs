@@ -52,8 +52,14 @@ impl Process {
         let dir = tempfile::tempdir().expect("a directory");
         let [proxy, admin, metrics] = free_ports();
         std::fs::create_dir(dir.path().join("secrets")).expect("a directory");
-        let hash = portcullis::clients::SecretHash::of_generated(SECRET.as_bytes(), &ring::rand::SystemRandom::new());
-        super::in_process::write_private(&dir.path().join("secrets/demo.hash"), &hash.expect("a hash").to_string());
+        let hash = portcullis::clients::SecretHash::of_generated(
+            SECRET.as_bytes(),
+            &ring::rand::SystemRandom::new(),
+        );
+        super::in_process::write_private(
+            &dir.path().join("secrets/demo.hash"),
+            &hash.expect("a hash").to_string(),
+        );
         let text = format!(
             r#"
 listeners:
@@ -88,15 +94,29 @@ routes:
             routes = setup.routes,
         );
         std::fs::write(dir.path().join("portcullis.yaml"), text).expect("a configuration");
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Self { dir, proxy, admin, metrics, http, child: None }
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .expect("a client");
+        Self {
+            dir,
+            proxy,
+            admin,
+            metrics,
+            http,
+            child: None,
+        }
     }
 
     /// Configures, initialises and serves.
     pub async fn start(setup: &Setup) -> Self {
         let mut process = Self::configure(setup);
         let output = process.run(&["init"]);
-        assert!(output.status.success(), "init failed: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "init failed: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         process.serve().await;
         process
     }
@@ -108,27 +128,53 @@ routes:
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
-        command.args(arguments).current_dir(self.dir.path()).env("PORTCULLIS_CONFIG", "portcullis.yaml");
+        command
+            .args(arguments)
+            .current_dir(self.dir.path())
+            .env("PORTCULLIS_CONFIG", "portcullis.yaml");
         command
     }
 
     /// Starts the gateway, its output in `serve.log`, and waits until it is ready.
     pub async fn serve(&mut self) {
-        let log = std::fs::OpenOptions::new().append(true).create(true).open(self.log_path()).expect("a log file");
+        let log = std::fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(self.log_path())
+            .expect("a log file");
         let errors = log.try_clone().expect("a log file");
-        let child = self.command(&["serve"]).stdout(log).stderr(errors).stdin(Stdio::null()).spawn();
+        let child = self
+            .command(&["serve"])
+            .stdout(log)
+            .stderr(errors)
+            .stdin(Stdio::null())
+            .spawn();
         self.child = Some(child.expect("the binary starts"));
         let url = format!("http://{}/readyz", self.metrics);
-        let (http, child) = (self.http.clone(), self.child.as_mut().expect("just started"));
+        let (http, child) = (
+            self.http.clone(),
+            self.child.as_mut().expect("just started"),
+        );
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if http.get(&url).send().await.is_ok_and(|response| response.status() == 200) {
+            if http
+                .get(&url)
+                .send()
+                .await
+                .is_ok_and(|response| response.status() == 200)
+            {
                 return;
             }
             if let Some(status) = child.try_wait().expect("the child can be asked") {
-                panic!("the gateway ended with {status}:\n{}", std::fs::read_to_string(self.log_path()).unwrap_or_default());
+                panic!(
+                    "the gateway ended with {status}:\n{}",
+                    std::fs::read_to_string(self.log_path()).unwrap_or_default()
+                );
             }
-            assert!(Instant::now() < deadline, "the gateway is not ready within {PATIENCE:?}");
+            assert!(
+                Instant::now() < deadline,
+                "the gateway is not ready within {PATIENCE:?}"
+            );
             tokio::time::sleep(std::time::Duration::from_millis(10)).await;
         }
     }
@@ -139,7 +185,8 @@ routes:
 
     /// Sends a signal to the running gateway.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid")).expect("a pid");
+        let pid = rustix::process::Pid::from_raw(i32::try_from(self.pid()).expect("a pid"))
+            .expect("a pid");
         rustix::process::kill_process(pid, signal).expect("the signal is sent");
     }
 
@@ -158,8 +205,13 @@ routes:
     /// Waits until the gateway has ended.
     pub async fn ended(&mut self) -> ExitStatus {
         let child = std::cell::RefCell::new(self.child.take().expect("the gateway runs"));
-        eventually("the end of the gateway", || async { child.borrow_mut().try_wait().expect("the child can be asked") })
-            .await
+        eventually("the end of the gateway", || async {
+            child
+                .borrow_mut()
+                .try_wait()
+                .expect("the child can be asked")
+        })
+        .await
     }
 
     pub fn log_path(&self) -> PathBuf {
@@ -169,7 +221,9 @@ routes:
     /// Every JSON line that the gateway wrote.
     pub fn log_lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
-        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        text.lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     pub fn url(&self, path: &str) -> String {
@@ -177,7 +231,9 @@ routes:
     }
 
     pub fn admin_token(&self) -> String {
-        read(&self.dir.path().join("secrets/admin.token")).trim().to_owned()
+        read(&self.dir.path().join("secrets/admin.token"))
+            .trim()
+            .to_owned()
     }
 
     pub async fn token(&self) -> String {
@@ -185,23 +241,50 @@ routes:
     }
 
     pub async fn status(&self, token: &str) -> u16 {
-        let response = self.http.get(self.url("/hello")).bearer_auth(token).send().await;
+        let response = self
+            .http
+            .get(self.url("/hello"))
+            .bearer_auth(token)
+            .send()
+            .await;
         response.expect("the gateway answers").status().as_u16()
     }
 
-    pub async fn admin_post(&self, path: &str, body: serde_json::Value) -> (u16, serde_json::Value) {
-        let request = self.http.post(format!("http://{}{path}", self.admin)).bearer_auth(self.admin_token()).json(&body);
+    pub async fn admin_post(
+        &self,
+        path: &str,
+        body: serde_json::Value,
+    ) -> (u16, serde_json::Value) {
+        let request = self
+            .http
+            .post(format!("http://{}{path}", self.admin))
+            .bearer_auth(self.admin_token())
+            .json(&body);
         let response = request.send().await.expect("the admin listener answers");
-        (response.status().as_u16(), response.json().await.expect("JSON"))
+        (
+            response.status().as_u16(),
+            response.json().await.expect("JSON"),
+        )
     }
 
     pub async fn admin_get(&self, path: &str) -> serde_json::Value {
-        let request = self.http.get(format!("http://{}{path}", self.admin)).bearer_auth(self.admin_token());
-        request.send().await.expect("the admin listener answers").json().await.expect("JSON")
+        let request = self
+            .http
+            .get(format!("http://{}{path}", self.admin))
+            .bearer_auth(self.admin_token());
+        request
+            .send()
+            .await
+            .expect("the admin listener answers")
+            .json()
+            .await
+            .expect("JSON")
     }
 
     pub async fn rotate(&self) -> serde_json::Value {
-        let (status, body) = self.admin_post("/admin/v1/keys/rotate", serde_json::json!({})).await;
+        let (status, body) = self
+            .admin_post("/admin/v1/keys/rotate", serde_json::json!({}))
+            .await;
         assert_eq!(status, 200, "{body}");
         body
     }
@@ -215,12 +298,22 @@ routes:
     }
 
     pub async fn jwks(&self) -> bytes::Bytes {
-        let response = self.http.get(self.url("/.well-known/jwks.json")).send().await.expect("the JWKS");
+        let response = self
+            .http
+            .get(self.url("/.well-known/jwks.json"))
+            .send()
+            .await
+            .expect("the JWKS");
         response.bytes().await.expect("bytes")
     }
 
     pub async fn scrape(&self) -> String {
-        let response = self.http.get(format!("http://{}/metrics", self.metrics)).send().await.expect("a scrape");
+        let response = self
+            .http
+            .get(format!("http://{}/metrics", self.metrics))
+            .send()
+            .await
+            .expect("a scrape");
         response.text().await.expect("text")
     }
 }

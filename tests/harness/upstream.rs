@@ -25,19 +25,34 @@ impl Upstream {
     }
 
     pub fn of(router: Router) -> Self {
-        let limits = Limits { max_header_bytes: 256 * 1024, ..Limits::default() };
+        let limits = Limits {
+            max_header_bytes: 256 * 1024,
+            ..Limits::default()
+        };
         let shared = Shared::new(Stop::new(Duration::from_secs(1)), &limits, Arc::new(|_| ()));
-        let bridge_limits = BridgeLimits { max_body: 64 << 20, ..BridgeLimits::default() };
+        let bridge_limits = BridgeLimits {
+            max_body: 64 << 20,
+            ..BridgeLimits::default()
+        };
         let app = LocalApp::new(Bridge::new(router, bridge_limits, Arc::new(|_| ())));
-        let listener = start_on_ephemeral(app, None, &Sources::new(0), &shared).expect("the upstream starts");
-        Self { address: listener.address, _listener: listener }
+        let listener =
+            start_on_ephemeral(app, None, &Sources::new(0), &shared).expect("the upstream starts");
+        Self {
+            address: listener.address,
+            _listener: listener,
+        }
     }
 }
 
 async fn echo(method: Method, uri: Uri, headers: HeaderMap, body: bytes::Bytes) -> Response {
     let fields: Vec<(String, String)> = headers
         .iter()
-        .map(|(name, value)| (name.to_string(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .map(|(name, value)| {
+            (
+                name.to_string(),
+                String::from_utf8_lossy(value.as_bytes()).into_owned(),
+            )
+        })
         .collect();
     let seen = serde_json::json!({
         "method": method.as_str(),
