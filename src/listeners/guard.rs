@@ -39,6 +39,11 @@ use crate::http::{ConnState, Refusal};
 /// A client that takes nothing for so long has no use for the rest.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+const TOO_LARGE: (StatusCode, &str) = (
+    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "the request header is far larger than this server accepts; send fewer or shorter fields",
+);
+
 /// Deadlines and sizes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GuardSettings {
@@ -127,12 +132,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         loop {
             let head = match head::read(&mut stream, patience, &mut waiting).await {
                 Ok(head) => head,
-                Err(End::TooLarge) => return self.refuse_header(stream, conn.peer()).await,
+                Err(End::TooLarge) => return self.refuse(stream, conn.peer(), TOO_LARGE).await,
                 Err(end) => {
                     log::debug!(target: "portcullis::listeners", "{:?}: {end:?}", conn.peer());
                     return;
                 }
             };
+            if let Some(refusal) = head::refusal(&head) {
+                return self.refuse(stream, conn.peer(), refusal).await;
+            }
             let mut session = ServerSession::new_http1(stream);
             self.prepare(&mut session, settings.take());
             session.set_pipelined_prefix(head);
@@ -169,17 +177,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             .await
     }
 
-    async fn refuse_header(&self, mut stream: Stream, peer: Option<SocketAddr>) {
-        let refusal = Refusal::new(
-            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-            "the request header is far larger than this server accepts; send fewer or shorter fields",
-            peer,
-        );
+    /// Answers a header that no application gets to see, and closes.
+    async fn refuse(
+        &self,
+        mut stream: Stream,
+        peer: Option<SocketAddr>,
+        (status, cause): (StatusCode, &'static str),
+    ) {
+        let refusal = Refusal::new(status, cause, peer);
         (self.shared.refusals)(&refusal);
         let body = refusal.problem();
         let mut answer = format!(
-            "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: application/problem+json\
-             \r\nContent-Length: {}\r\nConnection: close\r\nCache-Control: no-store\r\n\r\n",
+            "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
+             Connection: close\r\nCache-Control: no-store\r\n\r\n",
             body.len()
         )
         .into_bytes();

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use http::StatusCode;
 use pingora::protocols::Stream;
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
@@ -16,6 +17,9 @@ use tokio::time::{Instant, sleep_until};
 
 /// Room for an ordinary header; grows on demand.
 const INITIAL: usize = 4096;
+
+/// Most header fields that Pingora parses.
+const MAX_FIELDS: usize = 256;
 
 /// How long to wait, and how much to read.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +79,27 @@ pub(super) async fn read(
         }
         if head.len() > patience.max_bytes {
             return Err(End::TooLarge);
+        }
+    }
+}
+
+/// What is wrong with a complete header, if Pingora would refuse it by itself: its answer would have
+/// no Log ID. Everything else is for the gateway to judge.
+pub(super) fn refusal(head: &[u8]) -> Option<(StatusCode, &'static str)> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) if request.method == Some("CONNECT") => Some((
+            StatusCode::METHOD_NOT_ALLOWED,
+            "the method CONNECT is not allowed",
+        )),
+        Ok(httparse::Status::Complete(_)) => None,
+        Err(httparse::Error::TooManyHeaders) => Some((
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            "the request has far more header fields than this server accepts",
+        )),
+        Ok(httparse::Status::Partial) | Err(_) => {
+            Some((StatusCode::BAD_REQUEST, "the request header is malformed"))
         }
     }
 }
