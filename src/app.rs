@@ -169,6 +169,7 @@ impl App {
         let issuer = IssuerParts {
             spec: Arc::new(issuer_spec(config)),
             published: lifecycle.published(),
+            issued: lifecycle.issued_tokens(),
             clients,
             clock: Arc::clone(&env.clock),
             log: env.log.clone(),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::keys::Actor;
 use crate::lifecycle::{Lifecycle, LifecycleError, RotationOutcome};
@@ -18,13 +19,15 @@ use super::AdminParts;
 use super::auth::{Operator, Role};
 use super::body::{RotateRequest, parse};
 use super::error::ApiError;
-use super::views::{KeySetView, RotationView};
+use super::views::{KeySetView, PreviewView, ReceiptView, RotationView};
 
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
         "/admin/v1/keys" => "keys",
+        "/admin/v1/keys/preview" => "keys_preview",
         "/admin/v1/keys/rotate" => "keys_rotate",
+        _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
         _ => "other",
     }
 }
@@ -39,6 +42,28 @@ pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
         response.headers_mut().insert(ETAG, etag);
     }
     response
+}
+
+pub(super) async fn preview(State(parts): State<Arc<AdminParts>>) -> Response {
+    json(
+        StatusCode::OK,
+        &PreviewView::of(&parts.lifecycle.preview().await),
+    )
+}
+
+/// The receipt of a purge, as far as it is by now.
+pub(super) async fn purge(
+    State(parts): State<Arc<AdminParts>>,
+    Path(id): Path<String>,
+) -> Response {
+    let receipt = id
+        .parse::<Uuid>()
+        .ok()
+        .and_then(|id| parts.lifecycle.receipt(id));
+    match receipt {
+        Some(receipt) => json(StatusCode::OK, &ReceiptView::of(&receipt)),
+        None => ApiError::no_such_purge().answer(&parts),
+    }
 }
 
 pub(super) async fn rotate(

@@ -99,6 +99,12 @@ impl ApiError {
         )
     }
 
+    pub(super) fn no_such_purge() -> Self {
+        let detail =
+            "this process remembers no purge of that id; the audit log has every one".to_owned();
+        Self::new(StatusCode::NOT_FOUND, "NO_SUCH_PURGE", detail)
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         let detail = "the endpoint does not take this method".to_owned();
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD", detail)
@@ -149,6 +155,7 @@ impl ApiError {
             | LifecycleError::Keygen(_)
             | LifecycleError::Seal(_)
             | LifecycleError::Key(_)
+            | LifecycleError::Thread(_)
             | LifecycleError::TaskDied => Self {
                 cause: Some(error.to_string()),
                 names_log_id: true,

@@ -3,6 +3,8 @@
 //! | endpoint | role | what |
 //! |---|---|---|
 //! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
+//! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
+//! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
@@ -29,7 +31,7 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 2] = ["keys", "keys_rotate"];
+pub const ENDPOINTS: [&str; 4] = ["keys", "keys_preview", "keys_purges", "keys_rotate"];
 
 /// What the endpoints work with.
 pub struct AdminParts {
@@ -55,6 +57,8 @@ impl fmt::Debug for AdminParts {
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
         .route("/admin/v1/keys", get(api::keys))
+        .route("/admin/v1/keys/preview", get(api::preview))
+        .route("/admin/v1/keys/purges/{id}", get(api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)

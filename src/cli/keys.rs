@@ -24,6 +24,15 @@ enum KeysVerb {
         #[command(flatten)]
         output: OutputFormat,
     },
+    /// Show what a purge now would break; changes nothing
+    ///
+    /// The numbers are upper bounds, at most a minute too high.
+    Preview {
+        #[command(flatten)]
+        target: AdminTarget,
+        #[command(flatten)]
+        output: OutputFormat,
+    },
     /// Make the pending key active; the old one goes on verifying what it signed
     ///
     /// Within the idempotency window (10 minutes by default) after an activation it changes
@@ -72,6 +81,7 @@ enum Output {
 pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
     match &command.command {
         KeysVerb::List { target, output } => list(target, output.output),
+        KeysVerb::Preview { target, output } => preview(target, output.output),
         KeysVerb::Rotate(args) => rotate(args),
     }
 }
@@ -93,6 +103,40 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
             ));
         }
     }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn preview(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
+    let preview = target.client()?.get("/admin/v1/keys/preview")?;
+    if output == Output::Json {
+        print_json(&preview);
+        return Ok(ExitCode::SUCCESS);
+    }
+    print_line(&format!(
+        "a purge now would break up to {} live tokens of {} clients, {:.1} requests per second",
+        member(&preview, "live_tokens"),
+        member(&preview, "clients"),
+        member(&preview, "requests_per_second")
+            .as_f64()
+            .unwrap_or_default(),
+    ));
+    for key in member(&preview, "keys").as_array().into_iter().flatten() {
+        print_line(&format!(
+            "{:<11} {:<44} {:>8} tokens, {:>4} clients, {:>8.1} req/s, the last until {}",
+            text(key, "state"),
+            text(key, "kid"),
+            member(key, "live_tokens"),
+            member(key, "clients"),
+            member(key, "requests_per_second")
+                .as_f64()
+                .unwrap_or_default(),
+            text(key, "live_until")
+        ));
+    }
+    print_line(&format!(
+        "a plain Rotate breaks nothing and would have replaced them all by {}",
+        text(&preview, "rotate_instead_over_at")
+    ));
     Ok(ExitCode::SUCCESS)
 }
 

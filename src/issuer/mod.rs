@@ -25,7 +25,7 @@ use tokio::sync::Semaphore;
 use crate::clients::ClientRegistry;
 use crate::clock::Clock;
 use crate::keys::timing::Timing;
-use crate::lifecycle::Published;
+use crate::lifecycle::{IssuedTokens, Published};
 use crate::telemetry::{DenialLog, Log, Metrics};
 
 /// What the issuer says of itself.
@@ -48,6 +48,8 @@ pub struct IssuerParts {
     pub spec: Arc<IssuerSpec>,
     /// Keys.
     pub published: Arc<Published>,
+    /// Counts what is issued.
+    pub issued: IssuedTokens,
     /// Clients.
     pub clients: Arc<ClientRegistry>,
     /// Wall time.

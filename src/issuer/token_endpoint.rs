@@ -162,16 +162,17 @@ fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, 
             ttl,
             token_id: Uuid::new_v4(),
         };
-        let token =
-            mint(&snapshot.signer, &grant, parts.clock.now(), &parts.rng).map_err(|error| {
-                Refusal {
-                    cause: Some(error.to_string()),
-                    ..Refusal::new(TokenError::ServerError, "the token could not be signed")
-                }
-            })?;
+        let now = parts.clock.now();
+        let token = mint(&snapshot.signer, &grant, now, &parts.rng).map_err(|error| Refusal {
+            cause: Some(error.to_string()),
+            ..Refusal::new(TokenError::ServerError, "the token could not be signed")
+        })?;
         if !holder.is_current() {
             continue;
         }
+        parts
+            .issued
+            .issued(snapshot.signer.kid(), &client.id, now.plus(ttl));
         parts.metrics.token_issued(GrantLabel::ClientCredentials);
         let body = TokenResponse {
             access_token: &token,

@@ -10,6 +10,7 @@ pub mod audit;
 mod document;
 pub mod jwks;
 pub mod key_set;
+pub mod ledger;
 pub mod signing_key;
 pub mod timing;
 pub mod transition;

@@ -28,6 +28,9 @@ pub enum LifecycleError {
     /// A stored key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// A thread could not be started.
+    #[error("a thread could not be started: {0}")]
+    Thread(#[source] std::io::Error),
     /// The task that did it died.
     #[error("the task that generates keys ended unexpectedly")]
     TaskDied,

@@ -5,6 +5,7 @@
 
 pub mod drain;
 mod error;
+pub mod impact;
 pub mod published;
 mod purge;
 mod rotate;
@@ -20,17 +21,20 @@ use uuid::Uuid;
 
 pub use drain::Receipt;
 pub use error::LifecycleError;
+pub use impact::{IssuedTokens, KeyPreview, Preview};
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use rotate::RotationOutcome;
 pub use step::state_label;
 
 use crate::clock::Clock;
 use crate::keygen::KeyGenerator;
+use crate::keys::ledger::Ledger;
 use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Order};
 use crate::keys::{Actor, Algorithm, KeySet, Trigger};
-use crate::store::{KeyStore, Keyring};
-use crate::telemetry::{Log, Metrics};
+use crate::store::{KeyStore, Keyring, SideDocument};
+use crate::telemetry::{Level, Log, Metrics};
+use impact::Traffic;
 
 /// How many receipts are kept in memory.
 const MAX_RECEIPTS: usize = 64;
@@ -71,6 +75,10 @@ pub struct Lifecycle {
     receipts: Mutex<VecDeque<Arc<Receipt>>>,
     /// A commit ended without telling whether it took effect; the next look at the store tells.
     uncertain: AtomicBool,
+    issued: IssuedTokens,
+    traffic: Traffic,
+    /// The counters as last written, so that nothing is written again unchanged.
+    saved_counters: tokio::sync::Mutex<Vec<u8>>,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -95,11 +103,16 @@ impl Lifecycle {
         workers: Vec<String>,
     ) -> Result<Arc<Self>, LifecycleError> {
         let loaded = parts.store.load().await?;
+        let counters = parts.store.load_side(SideDocument::Counters).await?;
         let first = step::snapshot(&parts, &policy, loaded.set.clone(), None)?;
         let lifecycle = Self {
             published: Arc::new(Published::new(first, workers)),
             receipts: Mutex::default(),
             uncertain: AtomicBool::new(false),
+            issued: IssuedTokens::start(ledger(&parts, counters.as_deref()))
+                .map_err(LifecycleError::Thread)?,
+            traffic: Traffic::default(),
+            saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
             parts,
             policy,
         };
@@ -112,6 +125,12 @@ impl Lifecycle {
     #[must_use]
     pub fn published(&self) -> Arc<Published> {
         Arc::clone(&self.published)
+    }
+
+    /// Where token endpoints count what they issue.
+    #[must_use]
+    pub fn issued_tokens(&self) -> IssuedTokens {
+        self.issued.clone()
     }
 
     /// The timings in force.
@@ -181,4 +200,23 @@ impl Lifecycle {
         // A queue of finished values is valid whatever panicked elsewhere.
         self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The counters of an earlier process. They only inform; unreadable ones start at zero, said aloud.
+fn ledger(parts: &Parts, counters: Option<&[u8]>) -> Ledger {
+    let Some(bytes) = counters else {
+        return Ledger::default();
+    };
+    serde_json::from_slice(bytes).unwrap_or_else(|error| {
+        parts
+            .log
+            .event(
+                Level::Warn,
+                "counters_lost",
+                "the counters of issued tokens cannot be read; previews count from zero",
+            )
+            .field("cause", error.to_string())
+            .emit();
+        Ledger::default()
+    })
 }

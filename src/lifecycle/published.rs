@@ -7,7 +7,10 @@
 //! takes the newer snapshot, or the publisher sees it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicU64, AtomicUsize,
+    Ordering::{Relaxed, SeqCst},
+};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
@@ -75,6 +78,7 @@ impl Snapshot {
 #[derive(Debug, Default)]
 pub struct Admitted {
     open: AtomicU64,
+    uses: AtomicU64,
     purged: AtomicBool,
 }
 
@@ -85,10 +89,17 @@ impl Admitted {
         self.open.load(SeqCst)
     }
 
+    /// How many there ever were.
+    #[must_use]
+    pub fn uses(&self) -> u64 {
+        self.uses.load(Relaxed)
+    }
+
     /// Counts a request until the permit is dropped.
     #[must_use]
     pub fn enter(self: &Arc<Self>) -> Permit {
         self.open.fetch_add(1, SeqCst);
+        self.uses.fetch_add(1, Relaxed);
         Permit(Arc::clone(self))
     }
 

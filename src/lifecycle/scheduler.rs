@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -14,6 +14,7 @@ use crate::keys::{Actor, Trigger};
 use crate::log_id::LogId;
 use crate::telemetry::Level;
 
+use super::impact::{SAMPLE_INTERVAL, SAVE_INTERVAL};
 use super::{Lifecycle, LifecycleError};
 
 /// Longest pause between two looks, so that a jump of the wall clock is noticed.
@@ -55,7 +56,16 @@ impl Lifecycle {
 pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
     let mut failing = false;
+    let (mut sampled, mut saved) = (Instant::now(), Instant::now());
     loop {
+        if sampled.elapsed() >= SAMPLE_INTERVAL {
+            lifecycle.sample().await;
+            sampled = Instant::now();
+        }
+        if saved.elapsed() >= SAVE_INTERVAL {
+            lifecycle.save_counters().await;
+            saved = Instant::now();
+        }
         let pause = match lifecycle.tick().await {
             Ok(due) => {
                 failing = false;
@@ -71,7 +81,7 @@ pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
             }
         };
         tokio::select! {
-            () = &mut stop => return,
+            () = &mut stop => return lifecycle.save_counters().await,
             () = tokio::time::sleep(pause) => {}
         }
     }

@@ -154,6 +154,11 @@ impl Metrics {
         self.keys.show(facts);
     }
 
+    /// Shows how many tokens of keys in this state are alive.
+    pub fn live_tokens(&self, state: KeyStateLabel, tokens: u64) {
+        self.keys.live_tokens(state, tokens);
+    }
+
     /// A rotation or purge was answered after `seconds`.
     pub fn rotation(
         &self,

@@ -76,6 +76,7 @@ pub(super) struct KeyMetrics {
     keys: Vec<(KeyStateLabel, IntGauge)>,
     retired: IntGauge,
     purged: IntGauge,
+    live_tokens: Vec<(KeyStateLabel, IntGauge)>,
     not_after: NotAfter,
     revision: IntGauge,
     last_rotation: Gauge,
@@ -96,6 +97,17 @@ impl KeyMetrics {
         };
         let states = to.int_gauges("signing_keys", "Keys by state.", &["state"])?;
         let state = |name: &str| states.get_metric_with_label_values(&[name]);
+        let tokens = to.int_gauges(
+            "live_tokens",
+            "Issued tokens that have not expired, by the state of their key; at most a minute too many.",
+            &["key_state"],
+        )?;
+        let tokens_of = |&label: &KeyStateLabel| {
+            Ok((
+                label,
+                tokens.get_metric_with_label_values(&[label.as_str()])?,
+            ))
+        };
         let live = |&label: &KeyStateLabel| Ok((label, state(label.as_str())?));
         Ok(Self {
             purge_failures,
@@ -104,6 +116,10 @@ impl KeyMetrics {
             keys: KeyStateLabel::ALL.iter().map(live).collect::<Result<_>>()?,
             retired: state("retired")?,
             purged: state("purged")?,
+            live_tokens: KeyStateLabel::ALL
+                .iter()
+                .map(tokens_of)
+                .collect::<Result<_>>()?,
             not_after: to.add(NotAfter::new()?)?,
             revision: to.int_gauge("keyset_revision", "Revision of the key set in force.")?,
             last_rotation: to.gauge(
@@ -161,6 +177,12 @@ impl KeyMetrics {
         let seconds = |at: Option<Timestamp>| at.map_or(0.0, Timestamp::as_seconds_f64);
         self.last_rotation.set(seconds(facts.last_rotation_at));
         self.next_rotation.set(seconds(facts.next_rotation_at));
+    }
+
+    pub(super) fn live_tokens(&self, state: KeyStateLabel, tokens: u64) {
+        for (_, gauge) in self.live_tokens.iter().filter(|(of, _)| *of == state) {
+            gauge.set(i64::try_from(tokens).unwrap_or(i64::MAX));
+        }
     }
 
     pub(super) fn rotation(
