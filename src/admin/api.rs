@@ -12,12 +12,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::keys::Actor;
-use crate::lifecycle::{Lifecycle, LifecycleError, RotationOutcome};
+use crate::keys::signing_key::KidError;
+use crate::keys::transition::PurgeScope;
+use crate::keys::{Actor, KeySet, Kid};
+use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, RotationOutcome};
 
 use super::AdminParts;
 use super::auth::{Operator, Role};
-use super::body::{RotateRequest, parse};
+use super::body::{RestoreRequest, RotateRequest, parse};
 use super::error::ApiError;
 use super::views::{KeySetView, PreviewView, ReceiptView, RotationView};
 
@@ -28,6 +30,7 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
         "/admin/v1/keys/preview" => "keys_preview",
         "/admin/v1/keys/rotate" => "keys_rotate",
         _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
+        _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/restore") => "keys_restore",
         _ => "other",
     }
 }
@@ -107,24 +110,80 @@ async fn try_rotate(
     if operator.role < needs {
         return Err(ApiError::forbidden(operator.role, needs));
     }
-    let seen = match (request.purge, request.seen_revision) {
-        (true, None) => {
-            return Err(ApiError::precondition_required(
-                parts.lifecycle.current_set().revision,
-            ));
-        }
-        (true, Some(seen)) => Some(seen),
-        (false, _) => None,
-    };
+    let purge = purge_command(&request, parts)?;
     let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
     let lifecycle = Arc::clone(&parts.lifecycle);
     // On a task of its own: the client may leave, the change runs to its end.
     let change = tokio::spawn(async move {
-        match seen {
-            Some(seen_revision) => lifecycle.purge(&order, seen_revision).await,
+        match purge {
+            Some(command) => lifecycle.purge_scoped(&order, &command).await,
             None => lifecycle.rotate(&order).await,
         }
     });
+    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
+    result.map_err(|error| ApiError::rotation(&error))
+}
+
+/// What to purge; it must say which keys it means, so that a retry cannot hit newer ones.
+fn purge_command(
+    request: &RotateRequest,
+    parts: &AdminParts,
+) -> Result<Option<PurgeCommand>, ApiError> {
+    if !request.purge {
+        return Ok(None);
+    }
+    let scope = match &request.kids {
+        None if request.seen_revision.is_none() => {
+            return Err(ApiError::precondition_required(
+                parts.lifecycle.current_set().revision,
+            ));
+        }
+        None => PurgeScope::All,
+        Some(kids) => PurgeScope::Kids {
+            kids: kids.clone(),
+            keep_pending: request.keep_pending.unwrap_or_default(),
+        },
+    };
+    Ok(Some(PurgeCommand {
+        scope,
+        seen_revision: request.seen_revision,
+        mistake_undo: request.mistake_undo.unwrap_or_default(),
+    }))
+}
+
+pub(super) async fn restore(
+    State(parts): State<Arc<AdminParts>>,
+    Extension(operator): Extension<Operator>,
+    Path(kid): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match try_restore(&parts, operator, &kid, &headers, &body).await {
+        Ok(set) => json(
+            StatusCode::OK,
+            &KeySetView::of(&set, parts.lifecycle.timing()),
+        ),
+        Err(error) => error.answer(&parts),
+    }
+}
+
+async fn try_restore(
+    parts: &AdminParts,
+    operator: Operator,
+    kid: &str,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<KeySet, ApiError> {
+    let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
+    if operator.role < Role::Admin {
+        return Err(ApiError::forbidden(operator.role, Role::Admin));
+    }
+    let kid: Kid = kid
+        .parse()
+        .map_err(|error: KidError| ApiError::bad_body(error.to_string()))?;
+    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
+    let lifecycle = Arc::clone(&parts.lifecycle);
+    let change = tokio::spawn(async move { lifecycle.restore(&order, &kid).await });
     let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
     result.map_err(|error| ApiError::rotation(&error))
 }

@@ -7,6 +7,9 @@ use http::header::CONTENT_TYPE;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
+use crate::keys::Kid;
+use crate::keys::timing::MAX_KEYS;
+
 use super::error::ApiError;
 
 /// Longest `reason` in characters.
@@ -22,6 +25,24 @@ pub(super) struct RotateRequest {
     /// The revision that the caller looked at; demanded for a purge.
     #[serde(default, deserialize_with = "present")]
     pub(super) seen_revision: Option<u64>,
+    /// The keys to purge; all by default.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) kids: Option<Vec<Kid>>,
+    /// With the active key among `kids`: the pending one is trusted and becomes active.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) keep_pending: Option<bool>,
+    /// The purge may be undone; otherwise the keys count as compromised.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) mistake_undo: Option<bool>,
+    /// Why, for the audit.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) reason: Option<String>,
+}
+
+/// `POST keys/{kid}/restore`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RestoreRequest {
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
     pub(super) reason: Option<String>,
@@ -58,16 +79,48 @@ pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> R
 
 impl RotateRequest {
     pub(super) fn check(self) -> Result<Self, ApiError> {
-        if self
-            .reason
-            .as_ref()
-            .is_some_and(|reason| reason.chars().count() > MAX_REASON)
-        {
-            return Err(ApiError::bad_body(format!(
-                "reason is longer than {MAX_REASON} characters"
-            )));
-        }
+        check_reason(self.reason.as_deref())?;
+        let rule = |broken: bool, rule: &str| {
+            if broken {
+                Err(ApiError::bad_body(rule.to_owned()))
+            } else {
+                Ok(())
+            }
+        };
+        let of_purge = self.seen_revision.is_some()
+            || self.kids.is_some()
+            || self.keep_pending.is_some()
+            || self.mistake_undo.is_some();
+        rule(
+            of_purge && !self.purge,
+            "seen_revision, kids, keep_pending and mistake_undo belong to a purge: add \"purge\": true",
+        )?;
+        rule(
+            self.kids
+                .as_ref()
+                .is_some_and(|kids| kids.is_empty() || kids.len() > MAX_KEYS),
+            "kids names 1 to 64 keys",
+        )?;
+        rule(
+            self.keep_pending.is_some() && self.kids.is_none(),
+            "keep_pending needs kids: a purge of all keys keeps none",
+        )?;
         Ok(self)
+    }
+}
+
+impl RestoreRequest {
+    pub(super) fn check(self) -> Result<Self, ApiError> {
+        check_reason(self.reason.as_deref()).map(|()| self)
+    }
+}
+
+fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
+    match reason {
+        Some(reason) if reason.chars().count() > MAX_REASON => Err(ApiError::bad_body(format!(
+            "reason is longer than {MAX_REASON} characters"
+        ))),
+        _ => Ok(()),
     }
 }
 
@@ -108,6 +161,13 @@ mod tests {
             r#"{"purge":true,"seen_revision":"1"}"#,
             r#"{"purge":true,"force":true}"#,
             r#"{"reason":null}"#,
+            r#"{"seen_revision":1}"#,
+            r#"{"kids":["a"]}"#,
+            r#"{"purge":true,"kids":[]}"#,
+            r#"{"purge":true,"kids":["a b"]}"#,
+            r#"{"purge":true,"kids":"a"}"#,
+            r#"{"purge":true,"seen_revision":1,"keep_pending":true}"#,
+            r#"{"mistake_undo":true}"#,
             r#"{} {}"#,
             r#"{"purge":true"#,
         ] {

@@ -150,6 +150,18 @@ impl ApiError {
             LifecycleError::Refused(refusal @ Refusal::RevisionAhead { .. }) => {
                 refused(StatusCode::PRECONDITION_FAILED, "REVISION_AHEAD", refusal)
             }
+            LifecycleError::Refused(refusal @ Refusal::UnknownKid(_)) => {
+                refused(StatusCode::NOT_FOUND, "UNKNOWN_KID", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::NotPurged(_)) => {
+                refused(StatusCode::CONFLICT, "NOT_PURGED", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::Compromised(_)) => {
+                refused(StatusCode::CONFLICT, "COMPROMISED", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::NothingToRestore(_)) => {
+                refused(StatusCode::CONFLICT, "NOTHING_TO_RESTORE", refusal)
+            }
             LifecycleError::Store(_)
             | LifecycleError::Contention(_)
             | LifecycleError::Keygen(_)

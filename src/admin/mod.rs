@@ -6,6 +6,7 @@
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
+//! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
 //! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
@@ -31,7 +32,13 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 4] = ["keys", "keys_preview", "keys_purges", "keys_rotate"];
+pub const ENDPOINTS: [&str; 5] = [
+    "keys",
+    "keys_preview",
+    "keys_purges",
+    "keys_restore",
+    "keys_rotate",
+];
 
 /// What the endpoints work with.
 pub struct AdminParts {
@@ -60,6 +67,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/keys/preview", get(api::preview))
         .route("/admin/v1/keys/purges/{id}", get(api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
+        .route("/admin/v1/keys/{kid}/restore", post(api::restore))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

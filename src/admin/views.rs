@@ -41,6 +41,8 @@ struct TombstoneView {
     state: &'static str,
     ended_at: String,
     purge_id: Option<Uuid>,
+    /// Whether it can be restored.
+    mistake_undo: bool,
     tombstone_until: String,
 }
 
@@ -201,6 +203,7 @@ impl TombstoneView {
             },
             ended_at: tombstone.died_at.to_string(),
             purge_id: tombstone.purge_id,
+            mistake_undo: tombstone.mistake_undo,
             tombstone_until: tombstone.tombstone_until.to_string(),
         }
     }

@@ -43,6 +43,18 @@ For a leaked key:
 Every key that verifies now dies at once, and every token with it. The command asks first; in a
 script add --yes, and --seen-revision so that a repeated call cannot kill clients that recovered.")]
     Rotate(RotateArgs),
+    /// Undo a purge that was made with --mistake-undo, for one key: it verifies again
+    Restore {
+        #[command(flatten)]
+        target: AdminTarget,
+        #[command(flatten)]
+        output: OutputFormat,
+        /// The purged key
+        kid: String,
+        /// Why, for the audit (at most 256 characters)
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -57,6 +69,15 @@ struct RotateArgs {
     /// With --purge: the revision of the key set you looked at; the current one by default
     #[arg(long, value_name = "N", requires = "purge")]
     seen_revision: Option<u64>,
+    /// With --purge: end this key alone (may be repeated)
+    #[arg(long = "kid", value_name = "KID", requires = "purge")]
+    kids: Vec<String>,
+    /// With --kid of the active key: trust the pending key, which becomes active
+    #[arg(long, requires = "kids")]
+    keep_pending: bool,
+    /// With --purge: the keys are not compromised, and `keys restore` may bring them back
+    #[arg(long, requires = "purge")]
+    mistake_undo: bool,
     /// Why, for the audit (at most 256 characters)
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -83,6 +104,12 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
         KeysVerb::List { target, output } => list(target, output.output),
         KeysVerb::Preview { target, output } => preview(target, output.output),
         KeysVerb::Rotate(args) => rotate(args),
+        KeysVerb::Restore {
+            target,
+            output,
+            kid,
+            reason,
+        } => restore(target, output.output, kid, reason.as_deref()),
     }
 }
 
@@ -101,6 +128,28 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
                 "next automatic rotation {}",
                 text(&set, "next_rotation_at")
             ));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn restore(
+    target: &AdminTarget,
+    output: Output,
+    kid: &str,
+    reason: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let client = target.client()?;
+    let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+    let set = client.post(&format!("/admin/v1/keys/{kid}/restore"), &body)?;
+    match output {
+        Output::Json => print_json(&set),
+        Output::Table => {
+            print_line(&format!(
+                "restored {kid}, to verify only; revision {}",
+                member(&set, "revision")
+            ));
+            print_keys(&set);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -153,6 +202,17 @@ fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
             json!(seen_revision(args, &client)?),
         );
     }
+    if !args.kids.is_empty() {
+        body.insert("kids".to_owned(), json!(args.kids));
+    }
+    for (name, said) in [
+        ("keep_pending", args.keep_pending),
+        ("mistake_undo", args.mistake_undo),
+    ] {
+        if said {
+            body.insert(name.to_owned(), json!(true));
+        }
+    }
     let answer = client.post("/admin/v1/keys/rotate", &Value::Object(body))?;
     match args.output.output {
         Output::Json => print_json(&answer),
@@ -175,7 +235,7 @@ fn seen_revision(args: &RotateArgs, client: &AdminClient) -> Result<u64, Failure
             ));
         }
         print_keys(&set);
-        confirm()?;
+        confirm(&args.kids)?;
     }
     Ok(args.seen_revision.unwrap_or(current))
 }
@@ -184,11 +244,16 @@ fn seen_revision(args: &RotateArgs, client: &AdminClient) -> Result<u64, Failure
     clippy::print_stderr,
     reason = "a question to the person at the terminal"
 )]
-fn confirm() -> Result<(), Failure> {
-    eprint!(
-        "All of these keys die at once, and every access token issued so far is refused.\n\
-         Type purge to go on: "
-    );
+fn confirm(kids: &[String]) -> Result<(), Failure> {
+    let which = if kids.is_empty() {
+        "All of these keys die at once, and every access token issued so far is refused.".to_owned()
+    } else {
+        format!(
+            "At once every token is refused that was signed by {}.",
+            kids.join(", ")
+        )
+    };
+    eprint!("{which}\nType purge to go on: ");
     let _unwritable = std::io::stderr().flush();
     let mut line = String::new();
     let read = std::io::stdin().lock().read_line(&mut line);

@@ -29,6 +29,8 @@ pub enum Event {
     Rotate,
     /// Keys were purged.
     RotateAndPurge,
+    /// A purge made by mistake was undone for one key.
+    Restore,
     /// Deprecated keys ran out, or tombstones were forgotten.
     Retire,
     /// The pending key was replaced, because the configured algorithm changed.
@@ -63,6 +65,8 @@ pub struct AuditRecord {
     pub purged: Vec<Kid>,
     /// Keys retired.
     pub retired: Vec<Kid>,
+    /// Key restored.
+    pub restored: Option<Kid>,
 }
 
 impl AuditRecord {
@@ -81,6 +85,7 @@ impl AuditRecord {
             published: None,
             purged: Vec::new(),
             retired: Vec::new(),
+            restored: None,
         }
     }
 }

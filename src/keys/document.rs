@@ -30,6 +30,7 @@ pub(super) struct Document {
     tombstones: Vec<Tombstone>,
     last_activation: Option<Activation>,
     last_purge: Option<Activation>,
+    restore_epoch: u64,
     last_event: AuditRecord,
     high_water_time: Timestamp,
 }
@@ -120,6 +121,7 @@ impl TryFrom<Document> for KeySet {
             tombstones: document.tombstones,
             last_activation: document.last_activation,
             last_purge: document.last_purge,
+            restore_epoch: document.restore_epoch,
             last_event: document.last_event,
             high_water_time: document.high_water_time,
         })
@@ -246,6 +248,7 @@ impl From<KeySet> for Document {
             tombstones: set.tombstones,
             last_activation: set.last_activation,
             last_purge: set.last_purge,
+            restore_epoch: set.restore_epoch,
             last_event: set.last_event,
             high_water_time: set.high_water_time,
         }

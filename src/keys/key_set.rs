@@ -98,6 +98,8 @@ pub struct KeySet {
     pub last_activation: Option<Activation>,
     /// The last purge.
     pub last_purge: Option<Activation>,
+    /// How often a purge was undone. A set with a lower one than seen before revives nothing.
+    pub restore_epoch: u64,
     /// The record of the event that made this revision.
     pub last_event: AuditRecord,
     /// Latest moment at which this store is known to have been used.

@@ -322,6 +322,8 @@ pub struct Tombstone {
     pub created_at: Timestamp,
     /// When it began to sign; a purged pending key never did.
     pub activated_at: Option<Timestamp>,
+    /// When it stopped signing, if that was before it ended.
+    pub deprecated_at: Option<Timestamp>,
     /// When it would have stopped verifying, or did.
     pub verify_until: Timestamp,
     /// Longest life time of a token it may have signed, in milliseconds.
@@ -331,6 +333,9 @@ pub struct Tombstone {
     pub tombstone_until: Timestamp,
     /// Identifier of the purge that ended it.
     pub purge_id: Option<uuid::Uuid>,
+    /// Whether that purge was declared a mistake that may be undone; otherwise the key counts as
+    /// compromised.
+    pub mistake_undo: bool,
 }
 
 /// Durations in the document are integer milliseconds.

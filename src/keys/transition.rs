@@ -4,6 +4,9 @@
 //! reason is checked again inside it: `decide_*` says whether anything is to happen, the other
 //! half makes the next set. Both are pure; `lifecycle` alone commits what they return.
 
+mod purge;
+mod restore;
+
 use std::time::Duration;
 
 use thiserror::Error;
@@ -16,7 +19,10 @@ use super::key_set::{Activation, ActivationKind, KeySet, Trigger};
 use super::signing_key::{
     ActiveKey, DeprecatedKey, End, FreshKey, Kid, PendingKey, PublicKey, Tombstone,
 };
-use super::timing::{MAX_KEYS, PURGED_TOMBSTONE_MIN, RETIRED_TOMBSTONE, Timing};
+use super::timing::{MAX_KEYS, RETIRED_TOMBSTONE, Timing};
+
+pub use purge::{PurgeScope, decide_purge, decide_scoped_purge, purge, purge_all};
+pub use restore::restore;
 
 /// Who asks for a step, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +71,22 @@ pub enum Refusal {
         /// When a rotation becomes possible.
         ready_at: Timestamp,
     },
+    /// The caller names a key that this issuer never had, or forgot.
+    #[error("there is no key {0}, alive or dead")]
+    UnknownKid(Kid),
+    /// The key is not a purged one.
+    #[error("the key {0} was not purged, so there is nothing to restore")]
+    NotPurged(Kid),
+    /// The purge was not declared a mistake that may be undone.
+    #[error(
+        "the key {0} counts as compromised: its purge was not made with mistake_undo, so it stays dead"
+    )]
+    Compromised(Kid),
+    /// Nothing that the key signed can be alive.
+    #[error(
+        "the key {0} would verify nothing any more: it never signed, or all its tokens have expired"
+    )]
+    NothingToRestore(Kid),
     /// The caller names a revision that does not exist yet.
     #[error("seen_revision {seen} lies ahead of the current revision {current}")]
     RevisionAhead {
@@ -99,6 +121,7 @@ pub fn bootstrap(
         tombstones: Vec::new(),
         last_activation: None,
         last_purge: None,
+        restore_epoch: 0,
         last_event,
         high_water_time: now,
     }
@@ -172,101 +195,6 @@ pub fn rotate(
             .chain(set.deprecated.iter().cloned())
             .collect(),
         last_activation: Some(activation.clone()),
-        high_water_time: now,
-        ..set.clone()
-    };
-    Activated { set, activation }
-}
-
-/// Whether a purge of every verifying key is to happen: only when a key that the caller saw, at
-/// `seen_revision`, still verifies. So a repeated call cannot kill clients that recovered.
-///
-/// # Errors
-/// [`Refusal::RevisionAhead`] when the caller names a revision that does not exist yet.
-pub fn decide_purge(set: &KeySet, seen_revision: u64) -> Result<Decision, Refusal> {
-    if seen_revision > set.revision {
-        return Err(Refusal::RevisionAhead {
-            seen: seen_revision,
-            current: set.revision,
-        });
-    }
-    let seen_still_verifies = set
-        .verifying()
-        .any(|(_, key)| key.published_revision <= seen_revision);
-    match (&set.last_purge, seen_still_verifies) {
-        (Some(last), false) => Ok(Decision::Unchanged(Box::new(last.clone()))),
-        // Without an earlier purge some key of every revision still verifies; purge to be safe.
-        (_, true) | (None, false) => Ok(Decision::Execute),
-    }
-}
-
-/// Ends every key that verifies and starts over with two fresh ones.
-///
-/// The pending key dies too: it lay in the same store as the leaked one.
-#[must_use]
-pub fn purge_all(
-    set: &KeySet,
-    active: FreshKey,
-    pending: FreshKey,
-    order: &Order,
-    timing: &Timing,
-    now: Timestamp,
-) -> Activated {
-    let revision = set.revision + 1;
-    let now = now.max(set.high_water_time);
-    let bury = |key: &PublicKey, activated_at, verify_until: Timestamp| Tombstone {
-        died_revision: revision,
-        purge_id: Some(order.id),
-        tombstone_until: verify_until.max(now.plus(PURGED_TOMBSTONE_MIN)),
-        ..tombstone(key, End::Purged, activated_at, verify_until, now)
-    };
-    let unexpired = |key: &PublicKey| timing.verify_until(now, key.max_ttl);
-    let mut buried = vec![
-        bury(
-            &set.active.public,
-            Some(set.active.activated_at),
-            unexpired(&set.active.public),
-        ),
-        bury(&set.pending.public, None, unexpired(&set.pending.public)),
-    ];
-    buried.extend(
-        set.deprecated
-            .iter()
-            .map(|key| bury(&key.public, Some(key.activated_at), key.verify_until)),
-    );
-
-    let activation = Activation {
-        id: order.id,
-        kind: ActivationKind::Purge,
-        trigger: order.trigger,
-        at: now,
-        revision,
-        activated: active.kid.clone(),
-        replaced: set.active.public.kid.clone(),
-        purged: buried
-            .iter()
-            .map(|tombstone| tombstone.kid.clone())
-            .collect(),
-    };
-    let set = KeySet {
-        revision,
-        last_event: AuditRecord {
-            reason: order.reason.clone(),
-            event_id: Some(order.id),
-            activated: Some(active.kid.clone()),
-            published: Some(pending.kid.clone()),
-            purged: activation.purged.clone(),
-            ..AuditRecord::new(revision, now, Event::RotateAndPurge, order.actor.clone())
-        },
-        pending: publish(pending, revision, timing, now),
-        active: activate(publish(active, revision, timing, now), timing, now),
-        deprecated: Vec::new(),
-        tombstones: buried
-            .into_iter()
-            .chain(set.tombstones.iter().cloned())
-            .collect(),
-        last_activation: Some(activation.clone()),
-        last_purge: Some(activation.clone()),
         high_water_time: now,
         ..set.clone()
     };
@@ -432,9 +360,11 @@ fn tombstone(
         died_revision: 0,
         created_at: key.created_at,
         activated_at,
+        deprecated_at: None,
         verify_until,
         max_ttl: key.max_ttl,
         tombstone_until: verify_until,
         purge_id: None,
+        mistake_undo: false,
     }
 }

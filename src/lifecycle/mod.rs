@@ -23,6 +23,7 @@ pub use drain::Receipt;
 pub use error::LifecycleError;
 pub use impact::{IssuedTokens, KeyPreview, Preview};
 pub use published::{Holder, Published, Purpose, Snapshot};
+pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
 pub use step::state_label;
 

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::keys::timing::Timing;
-use crate::keys::transition::{self, Activated, Decision, Order};
+use crate::keys::transition::{self, Activated, Decision, Order, PurgeScope};
+use crate::keys::{KeySet, Kid};
 use crate::telemetry::{Level, RotationKind};
 
 use super::drain::Receipt;
@@ -15,20 +16,49 @@ use super::rotate::RotationOutcome;
 use super::step::MAX_ATTEMPTS;
 use super::{Lifecycle, LifecycleError};
 
+/// Which keys to end, and what the caller knows of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PurgeCommand {
+    /// The keys.
+    pub scope: PurgeScope,
+    /// The revision that the caller looked at; may be left out when keys are named.
+    pub seen_revision: Option<u64>,
+    /// Whether the keys are declared not compromised, so that they can be restored.
+    pub mistake_undo: bool,
+}
+
 impl Lifecycle {
     /// Ends every key that verifies, provided that one which the caller saw at `seen_revision`
-    /// still does; answers when every worker has let go of the old keys, or after the deadline
-    /// with the names of those that have not.
+    /// still does.
     ///
     /// # Errors
-    /// [`LifecycleError`]; then the keys are as before.
+    /// As [`Lifecycle::purge_scoped`].
     pub async fn purge(
         self: &Arc<Self>,
         order: &Order,
         seen_revision: u64,
     ) -> Result<RotationOutcome, LifecycleError> {
+        let command = PurgeCommand {
+            scope: PurgeScope::All,
+            seen_revision: Some(seen_revision),
+            mistake_undo: false,
+        };
+        self.purge_scoped(order, &command).await
+    }
+
+    /// Ends the keys in scope, provided that one which the caller saw still verifies; answers when
+    /// every worker has let go of the old keys, or after the deadline with the names of those that
+    /// have not.
+    ///
+    /// # Errors
+    /// [`LifecycleError`]; then the keys are as before.
+    pub async fn purge_scoped(
+        self: &Arc<Self>,
+        order: &Order,
+        command: &PurgeCommand,
+    ) -> Result<RotationOutcome, LifecycleError> {
         let started = Instant::now();
-        let result = self.try_purge(order, seen_revision).await;
+        let result = self.try_purge(order, command).await;
         self.count(order, RotationKind::Purge, &result, started);
         result
     }
@@ -36,20 +66,26 @@ impl Lifecycle {
     async fn try_purge(
         self: &Arc<Self>,
         order: &Order,
-        seen_revision: u64,
+        command: &PurgeCommand,
     ) -> Result<RotationOutcome, LifecycleError> {
+        let PurgeCommand {
+            scope,
+            seen_revision,
+            mistake_undo,
+        } = command;
         let mut fresh = None;
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
             let (set, now) = (loaded.set, loaded.store_now);
-            if let Decision::Unchanged(earlier) = transition::decide_purge(&set, seen_revision)? {
+            let decision = transition::decide_scoped_purge(&set, scope, *seen_revision)?;
+            if let Decision::Unchanged(earlier) = decision {
                 let receipt = self.receipt(earlier.id);
                 return Ok(RotationOutcome {
                     receipt,
                     ..RotationOutcome::unchanged(*earlier, set)
                 });
             }
-            let (active, pending) = match fresh.take() {
+            let pair = match fresh.take() {
                 Some(pair) => pair,
                 None => (
                     self.fresh_key(set.revision).await?,
@@ -58,13 +94,29 @@ impl Lifecycle {
             };
             let timing = &self.policy.timing;
             let next =
-                transition::purge_all(&set, active.clone(), pending.clone(), order, timing, now);
+                transition::purge(&set, scope, *mistake_undo, pair.clone(), order, timing, now);
             let admitted = self.published.admitted_by_kid();
             if self.commit(&set, next.set.clone()).await? {
                 let receipt = Arc::new(Receipt::new(&next, admitted, timing));
                 return Ok(self.finish(next, receipt).await);
             }
-            fresh = Some((active, pending));
+            fresh = Some(pair);
+        }
+        Err(LifecycleError::Contention(MAX_ATTEMPTS))
+    }
+
+    /// Undoes a purge that was declared a mistake, for one key: it verifies again until its old
+    /// `verify_until`.
+    ///
+    /// # Errors
+    /// [`LifecycleError`]; then the keys are as before.
+    pub async fn restore(&self, order: &Order, kid: &Kid) -> Result<KeySet, LifecycleError> {
+        for _attempt in 0..MAX_ATTEMPTS {
+            let loaded = self.load().await?;
+            let next = transition::restore(&loaded.set, kid, order, loaded.store_now)?;
+            if self.commit(&loaded.set, next.clone()).await? {
+                return Ok(next);
+            }
         }
         Err(LifecycleError::Contention(MAX_ATTEMPTS))
     }

@@ -144,6 +144,7 @@ impl Lifecycle {
             .field("published", name(&event.published))
             .field("purged", list(&event.purged))
             .field("retired", list(&event.retired))
+            .field("restored", name(&event.restored))
             .outside("reason", event.reason.as_deref().unwrap_or_default())
             .emit();
 

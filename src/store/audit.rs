@@ -14,7 +14,8 @@ use thiserror::Error;
 
 use crate::keys::AuditRecord;
 
-use super::sealing::{Keyring, MacError, Purpose, framed};
+use super::kek::Purpose;
+use super::sealing::{Keyring, MacError, framed};
 
 /// `prev_mac` of the first line of all.
 pub(super) const GENESIS: &str = "";

@@ -21,7 +21,8 @@ pub(super) struct AuditLog {
     path: PathBuf,
     keyring: Arc<Keyring>,
     issuer: String,
-    exists: bool,
+    /// Its name is on stable storage.
+    named: bool,
     /// Length of what is known to be on disk.
     len: u64,
     /// Bytes of a failed append may follow after `len`.
@@ -44,8 +45,8 @@ impl AuditLog {
         keyring: Arc<Keyring>,
         issuer: String,
     ) -> Result<(Self, Option<StoreWarning>), StoreError> {
-        let exists = layer.stat(&path).at("look for", &path)?.is_some();
-        let bytes = if exists {
+        let named = layer.stat(&path).at("look for", &path)?.is_some();
+        let bytes = if named {
             layer.read(&path, u64::MAX).at("read", &path)?
         } else {
             Vec::new()
@@ -60,7 +61,7 @@ impl AuditLog {
             path,
             keyring,
             issuer,
-            exists,
+            named,
             len: scan.keep as u64,
             damaged: scan.keep < bytes.len(),
             last: scan.last,
@@ -69,8 +70,9 @@ impl AuditLog {
         Ok((log, warning))
     }
 
+    /// Whether there was a log when it was opened, or has been one since.
     pub(super) const fn exists(&self) -> bool {
-        self.exists
+        self.named
     }
 
     /// The last revision that the log proves.
@@ -116,10 +118,10 @@ impl AuditLog {
         let (layer, path) = (&self.layer, &self.path);
         let found = layer.stat(path).at("look at", path)?;
         let len = found.map_or(0, |stat| stat.len);
-        if !self.damaged {
-            // Somebody may have moved the log away to archive it; the chain goes on in a new file.
+        // Somebody may have moved the log away to archive it; the chain goes on in a new file.
+        self.named &= found.is_some();
+        if !self.damaged || found.is_none() {
             self.len = len;
-            self.exists = found.is_some();
         }
         let mut file = layer.open_append(path).at("open", path)?;
         if self.damaged && len > self.len {
@@ -128,10 +130,10 @@ impl AuditLog {
         }
         file.write_all(bytes).at("append to", path)?;
         file.sync().at("flush", path)?;
-        if !self.exists {
+        if !self.named {
             let dir = durable::parent(path);
             layer.sync_dir(dir).at("flush the directory", dir)?;
-            self.exists = true;
+            self.named = true;
         }
         Ok(())
     }

@@ -15,7 +15,11 @@ use crate::keys::KeySet;
 
 use super::SideDocument;
 use super::error::StoreError;
-use super::sealing::{Keyring, MacError, Purpose, framed};
+use super::kek::Purpose;
+use super::sealing::{Keyring, MacError, framed};
+
+/// Longest document that is written or read; 64 keys and a week of tombstones need a small part.
+pub(super) const MAX_DOCUMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 const KEY_SET_FORMAT: &str = "portcullis-keyset-1";
 const SIDE_FORMAT: &str = "portcullis-side-1";
@@ -76,6 +80,9 @@ pub(super) fn encode(
         StoreError::Corrupt { rule, .. } => invalid(rule),
         other => invalid(other.to_string()),
     })?;
+    if generation.bytes.len() as u64 > MAX_DOCUMENT_BYTES {
+        return Err(invalid("it is longer than 16 MiB".to_owned()));
+    }
     if generation.set != *set {
         return Err(invalid("it differs when it is read back".to_owned()));
     }

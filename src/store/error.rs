@@ -137,7 +137,7 @@ pub enum StoreWarning {
     #[error("the audit log is incomplete for now: {0}")]
     AuditLag(#[source] StoreError),
     /// The audit log was found in a bad state.
-    #[error("the audit log {}: {rule}; `portcullis audit verify` names the line", .path.display())]
+    #[error("the audit log {} {rule}; keep a copy of it if nobody here knows why", .path.display())]
     Audit {
         /// The log.
         path: PathBuf,

@@ -1,7 +1,7 @@
 //! A file layer that fails a chosen call, so that a test can fail every one of them in turn.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::file_layer::{FileLayer, LayerFile, Lock, Stat};
@@ -24,6 +24,8 @@ pub struct Fault {
     pub nth: u64,
     /// Whether every later call fails as well.
     pub sticky: bool,
+    /// Count and fail only calls for files of this name.
+    pub only: Option<&'static str>,
     /// The operating system's error number.
     pub errno: i32,
     /// What happens all the same.
@@ -79,22 +81,24 @@ impl Shared {
     }
 
     /// Counts a call and does it, unless it is to fail.
-    fn call<T>(&self, full: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-        self.call_torn(full, || {})
+    fn call<T>(&self, path: &Path, full: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+        self.call_torn(path, full, || {})
     }
 
     fn call_torn<T>(
         &self,
+        path: &Path,
         full: impl FnOnce() -> io::Result<T>,
         torn: impl FnOnce(),
     ) -> io::Result<T> {
         let struck = {
             let mut state = self.state();
-            state.calls += 1;
+            let meant = |fault: &Fault| fault.only.is_none_or(|name| path.ends_with(name));
+            let fault = state.fault.filter(meant);
+            state.calls += u64::from(fault.is_some());
             let calls = state.calls;
-            let struck = state
-                .fault
-                .filter(|fault| calls == fault.nth || (fault.sticky && calls > fault.nth));
+            let struck =
+                fault.filter(|fault| calls == fault.nth || (fault.sticky && calls > fault.nth));
             state.fired |= struck.is_some();
             // Only the first failing call has an effect: after it the disk is gone.
             struck.map(|fault| (fault.errno, fault.effect, calls == fault.nth))
@@ -113,51 +117,52 @@ impl Shared {
 
 impl FileLayer for FaultyLayer {
     fn stat(&self, path: &Path) -> io::Result<Option<Stat>> {
-        self.shared.call(|| self.inner.stat(path))
+        self.shared.call(path, || self.inner.stat(path))
     }
 
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        self.shared.call(|| self.inner.read(path, limit))
+        self.shared.call(path, || self.inner.read(path, limit))
     }
 
     fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.shared.call(|| self.inner.create_dir(path))
+        self.shared.call(path, || self.inner.create_dir(path))
     }
 
     fn create_new(&self, path: &Path) -> io::Result<Box<dyn LayerFile>> {
-        let file = self.shared.call(|| self.inner.create_new(path))?;
-        Ok(self.wrapped(file))
+        let file = self.shared.call(path, || self.inner.create_new(path))?;
+        Ok(self.wrapped(path, file))
     }
 
     fn open_append(&self, path: &Path) -> io::Result<Box<dyn LayerFile>> {
-        let file = self.shared.call(|| self.inner.open_append(path))?;
-        Ok(self.wrapped(file))
+        let file = self.shared.call(path, || self.inner.open_append(path))?;
+        Ok(self.wrapped(path, file))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.shared.call(|| self.inner.rename(from, to))
+        self.shared.call(to, || self.inner.rename(from, to))
     }
 
     fn rename_new(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.shared.call(|| self.inner.rename_new(from, to))
+        self.shared.call(to, || self.inner.rename_new(from, to))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        self.shared.call(|| self.inner.remove(path))
+        self.shared.call(path, || self.inner.remove(path))
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
-        self.shared.call(|| self.inner.sync_dir(path))
+        self.shared.call(path, || self.inner.sync_dir(path))
     }
 
     fn lock(&self, path: &Path, holder: &str) -> io::Result<Lock> {
-        self.shared.call(|| self.inner.lock(path, holder))
+        self.shared.call(path, || self.inner.lock(path, holder))
     }
 }
 
 impl FaultyLayer {
-    fn wrapped(&self, inner: Box<dyn LayerFile>) -> Box<dyn LayerFile> {
+    fn wrapped(&self, path: &Path, inner: Box<dyn LayerFile>) -> Box<dyn LayerFile> {
         Box::new(FaultyFile {
+            path: path.to_owned(),
             inner,
             shared: Arc::clone(&self.shared),
         })
@@ -166,6 +171,7 @@ impl FaultyLayer {
 
 #[derive(Debug)]
 struct FaultyFile {
+    path: PathBuf,
     inner: Box<dyn LayerFile>,
     shared: Arc<Shared>,
 }
@@ -175,16 +181,17 @@ impl LayerFile for FaultyFile {
         let half = bytes.get(..bytes.len() / 2).unwrap_or_default();
         let inner = std::cell::RefCell::new(&mut self.inner);
         self.shared.call_torn(
+            &self.path,
             || inner.borrow_mut().write_all(bytes),
             || drop(inner.borrow_mut().write_all(half)),
         )
     }
 
     fn truncate(&mut self, len: u64) -> io::Result<()> {
-        self.shared.call(|| self.inner.truncate(len))
+        self.shared.call(&self.path, || self.inner.truncate(len))
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.shared.call(|| self.inner.sync())
+        self.shared.call(&self.path, || self.inner.sync())
     }
 }

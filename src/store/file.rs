@@ -12,7 +12,8 @@
 //! `load` or `commit` reported is on stable storage; no file holds a private half once the commit
 //! that ended it has answered. An authentic but older `keyset.json` is refused while running,
 //! and at the start if the audit log or the previous generation is newer; an older copy of the
-//! whole directory is beyond detection.
+//! whole directory is beyond detection. Of the documents beside the key set only authenticity is
+//! checked, not age.
 //!
 //! Calls run one at a time, on the blocking pool: a slow disk delays life-cycle work, nothing
 //! else.

@@ -25,15 +25,12 @@ use crate::keys::{AuditRecord, KeySet};
 use super::audit;
 use super::audit_log::AuditLog;
 use super::durable;
-use super::envelope::{self, Generation, corrupt, tampered};
+use super::envelope::{self, Generation, MAX_DOCUMENT_BYTES, corrupt, tampered};
 use super::error::{AtPath, StoreError, StoreWarning};
 use super::file_layer::FileLayer;
 use super::file_open::Paths;
 use super::sealing::Keyring;
 use super::{CommitError, Committed, Loaded, SideDocument, check_step};
-
-/// Largest document that is read; 64 keys and a week of tombstones need a small part of it.
-const MAX_DOCUMENT_BYTES: u64 = 16 * 1024 * 1024;
 
 pub(super) struct Core {
     pub(super) layer: Arc<dyn FileLayer>,
@@ -244,7 +241,8 @@ impl Core {
         Ok(())
     }
 
-    fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    /// The content of a file, `None` when there is none.
+    pub(super) fn read_file(&self, path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
         let bytes = match self.layer.read(path, MAX_DOCUMENT_BYTES + 1) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             result => result.at("read", path)?,

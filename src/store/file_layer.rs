@@ -120,7 +120,7 @@ pub trait FileLayer: fmt::Debug + Send + Sync {
     fn sync_dir(&self, path: &Path) -> io::Result<()>;
 
     /// Locks the file `path`, made if need be, against other processes without waiting. Writes
-    /// `holder` into it, for whoever finds it taken.
+    /// `holder` into it if possible, for whoever finds it taken.
     ///
     /// # Errors
     /// What the operating system said.
@@ -221,10 +221,24 @@ impl FileLayer for RealLayer {
                 Err(error) => return Err(error.into()),
             }
         }
-        file.set_len(0)?;
-        file.write_all(holder.as_bytes())?;
-        // The lock belongs to the open file and ends with it, also when the process is killed.
-        Ok(Lock::Held(Box::new(file)))
+        // Only a courtesy to whoever finds it taken: a full disk must not stop a start for it.
+        drop(
+            file.set_len(0)
+                .and_then(|()| file.write_all(holder.as_bytes())),
+        );
+        Ok(Lock::Held(Box::new(RealLock(file))))
+    }
+}
+
+/// The lock belongs to the open file and ends with it, also when the process is killed.
+#[derive(Debug)]
+struct RealLock(File);
+
+impl Drop for RealLock {
+    fn drop(&mut self) {
+        // Closing is not enough at once: a child process that another thread is just starting
+        // holds a copy of every descriptor until it executes its program.
+        flock(&self.0, FlockOperation::Unlock).ok();
     }
 }
 

@@ -75,6 +75,18 @@ impl Paths {
         })
     }
 
+    /// Neither a key set nor what is left of a lost one may be in the way of a new one.
+    fn refuse_to_overwrite(&self, layer: &dyn FileLayer) -> Result<(), StoreError> {
+        let path = &self.key_set;
+        if layer.stat(path).at("look for", path)?.is_some() {
+            return Err(StoreError::AlreadyInitialised { path: path.clone() });
+        }
+        match self.missing(layer, false)? {
+            StoreError::NotInitialised { .. } => Ok(()),
+            lost => Err(lost),
+        }
+    }
+
     fn check_modes(&self, layer: &dyn FileLayer) -> Result<(), StoreError> {
         let sides = SideDocument::ALL.map(|name| self.side(name));
         let files = [&self.key_set, &self.previous, &self.audit, &self.lock];
@@ -142,21 +154,14 @@ pub(super) fn create(
             rule: format!("it belongs to {}, not to {}", first.issuer, config.issuer),
         });
     }
+    // Asked without the lock first, so that the answer is the same while a gateway holds it.
+    paths.refuse_to_overwrite(&*layer)?;
     durable::create_dir_all(&*layer, &paths.dir).at("create", &paths.dir)?;
     paths.check_modes(&*layer)?;
     let mut core = begin(config, layer, paths)?;
 
     let paths = &core.paths;
-    let found = core.layer.stat(&paths.key_set);
-    if found.at("look for", &paths.key_set)?.is_some() {
-        return Err(StoreError::AlreadyInitialised {
-            path: paths.key_set.clone(),
-        });
-    }
-    match paths.missing(&*core.layer, false)? {
-        StoreError::NotInitialised { .. } => {}
-        lost => return Err(lost),
-    }
+    paths.refuse_to_overwrite(&*core.layer)?;
     let first = envelope::encode(&paths.key_set, first, &core.keyring)?;
     durable::replace(
         &*core.layer,
@@ -217,7 +222,8 @@ impl Core {
     /// all three files, is not found out.
     fn refuse_rollback(&self, current: &KeySet) -> Result<(), StoreError> {
         let paths = &self.paths;
-        let bytes = self.layer.read(&paths.previous, u64::MAX).ok();
+        // An unreadable previous generation proves nothing; it is replaced later.
+        let bytes = self.read_file(&paths.previous).ok().flatten();
         let previous = bytes.and_then(|bytes| {
             envelope::decode(&paths.previous, bytes, &self.issuer, &self.keyring).ok()
         });

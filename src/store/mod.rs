@@ -21,11 +21,14 @@ pub mod file;
 mod file_core;
 pub mod file_layer;
 mod file_open;
+mod kek;
 mod kek_file;
 pub mod memory;
 pub mod sealing;
 #[cfg(feature = "testing")]
 pub mod sim_disk;
+#[cfg(feature = "testing")]
+mod sim_state;
 
 use std::fmt;
 
@@ -37,6 +40,8 @@ use crate::clock::Timestamp;
 use crate::keys::{AuditRecord, KeySet};
 
 pub use error::{StoreError, StoreWarning};
+#[cfg(feature = "testing")]
+pub use faulty_store::FaultyStore;
 pub use file::{FileStore, FileStoreConfig};
 pub use kek_file::{KeyringError, write_new_kek, write_new_kek_on};
 pub use memory::MemoryStore;

@@ -1,17 +1,15 @@
 //! What the key-encryption keys do: seal private halves, authenticate documents.
 //!
 //! Invariants: the first key of a [`Keyring`] seals and authenticates, all of them open and
-//! check, so a new one is put in front and the old one stays until nothing needs it; every
-//! purpose has a key of its own, derived by HKDF (RFC 5869), so that no output of one use can be
-//! passed off as that of another; secrets are wiped when dropped and never shown.
+//! check, so a new one is put in front and the old one stays until nothing needs it; a private
+//! half in the clear is wiped when dropped; nothing secret is ever shown.
 
 use std::fmt;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
-use ring::hkdf::{HKDF_SHA256, KeyType, Okm, Prk, Salt};
-use ring::hmac::{self, HMAC_SHA256};
+use ring::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce};
+use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use zeroize::Zeroizing;
@@ -20,56 +18,15 @@ use crate::clock::Timestamp;
 use crate::keygen::GeneratedKey;
 use crate::keys::{Algorithm, FreshKey, Kid, SealedPrivate};
 
+use super::kek::{Kek, Purpose};
 use super::kek_file::KeyringError;
 
-/// Length of a key-encryption key.
-pub const KEK_BYTES: usize = 32;
-
-/// HKDF salt: separates these keys from those of any other product fed the same secret.
-const SALT: &[u8] = b"portcullis1";
-
-/// Bytes of a key-encryption key's identifier: enough to tell a handful of keys apart.
-const ID_BYTES: usize = 8;
-
-/// A secret key-encryption key.
-pub type KekSecret = Zeroizing<[u8; KEK_BYTES]>;
-
-/// What a derived key is for; the text is the HKDF label.
-#[derive(Clone, Copy)]
-pub(super) enum Purpose {
-    /// Identifies the key-encryption key.
-    Id,
-    /// Seals private halves.
-    Seal,
-    /// Authenticates the key set document.
-    Doc,
-    /// Authenticates the documents beside it.
-    Side,
-    /// Chains the audit log.
-    Audit,
-}
-
-impl Purpose {
-    const fn label(self) -> &'static [u8] {
-        match self {
-            Self::Id => b"id",
-            Self::Seal => b"seal",
-            Self::Doc => b"doc",
-            Self::Side => b"side",
-            Self::Audit => b"audit",
-        }
-    }
-}
+pub use super::kek::{KEK_BYTES, KekSecret};
 
 /// The key-encryption keys of an installation, at least one.
 pub struct Keyring {
     first: Kek,
     others: Vec<Kek>,
-}
-
-struct Kek {
-    id: String,
-    secret: KekSecret,
 }
 
 /// Why a private half could not be sealed or opened.
@@ -168,6 +125,7 @@ impl Keyring {
                 Aad::from(aad),
                 &mut *buffer,
             )
+            // Only for more than 64 GiB.
             .map_err(|_too_long| SealError::Tampered { kid: kid.clone() })?;
         Ok(SealedPrivate {
             kek: self.first.id.clone(),
@@ -248,29 +206,6 @@ impl fmt::Debug for Keyring {
     }
 }
 
-impl Kek {
-    fn new(secret: KekSecret) -> Self {
-        let mut id = [0; ID_BYTES];
-        derive(&secret, Purpose::Id, Length(ID_BYTES), |okm| {
-            fill(okm, &mut id);
-        });
-        let id = id.iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { id, secret }
-    }
-
-    fn sealing_key(&self) -> LessSafeKey {
-        derive(&self.secret, Purpose::Seal, &AES_256_GCM, |okm| {
-            LessSafeKey::new(UnboundKey::from(okm))
-        })
-    }
-
-    fn mac_key(&self, purpose: Purpose) -> hmac::Key {
-        derive(&self.secret, purpose, HMAC_SHA256, |okm| {
-            hmac::Key::from(okm)
-        })
-    }
-}
-
 /// Seals a newly generated key for the set whose revision is `base_revision`.
 ///
 /// # Errors
@@ -323,35 +258,6 @@ pub(super) fn framed(parts: &[&[u8]]) -> Vec<u8> {
         input.extend_from_slice(part);
     }
     input
-}
-
-struct Length(usize);
-
-impl KeyType for Length {
-    fn len(&self) -> usize {
-        self.0
-    }
-}
-
-fn derive<K: KeyType, T>(
-    secret: &KekSecret,
-    purpose: Purpose,
-    kind: K,
-    into: impl FnOnce(Okm<'_, K>) -> T,
-) -> T {
-    let key: Prk = Salt::new(HKDF_SHA256, SALT).extract(secret.as_slice());
-    // RFC 5869 §2.3 refuses more than 255 × 32 bytes; ours are 32 at most.
-    #[expect(clippy::expect_used, reason = "every length asked for is at most 32")]
-    into(
-        key.expand(&[purpose.label()], kind)
-            .expect("HKDF yields 32 bytes"),
-    )
-}
-
-fn fill(okm: Okm<'_, Length>, out: &mut [u8]) {
-    // Fails only for a length other than the one asked for.
-    #[expect(clippy::expect_used, reason = "the length is that of the buffer")]
-    okm.fill(out).expect("the buffer has the derived length");
 }
 
 #[cfg(test)]

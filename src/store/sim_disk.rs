@@ -5,60 +5,17 @@
 //! lose each of them, in any combination: that is all that POSIX promises, and more than real
 //! file systems do. [`SimDisk::after_power_cut`] lists every state that may be found afterwards.
 
-use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::durable::parent;
 use super::file_layer::{DIR_MODE, FILE_MODE, FileLayer, LayerFile, Lock, Stat};
+use super::sim_state::{Change, Content, Disk, Names, Node};
 
 /// A disk in memory. Clones are the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct SimDisk(Arc<Mutex<Disk>>);
-
-#[derive(Debug, Default)]
-struct Disk {
-    files: Vec<Content>,
-    /// Names as programs see them.
-    names: BTreeMap<PathBuf, Node>,
-    stable_names: BTreeMap<PathBuf, Node>,
-    /// Changes of names since their directory was last synced, oldest first.
-    changes: Vec<Change>,
-    locked: HashSet<PathBuf>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Content {
-    seen: Vec<u8>,
-    stable: Vec<u8>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Node {
-    Dir,
-    /// Index into `files`.
-    File(usize),
-}
-
-/// One change that reaches stable storage as a whole or not at all.
-#[derive(Clone, Debug)]
-struct Change {
-    dir: PathBuf,
-    remove: Option<PathBuf>,
-    put: Option<(PathBuf, Node)>,
-}
-
-impl Change {
-    fn apply(&self, names: &mut BTreeMap<PathBuf, Node>) {
-        if let Some(path) = &self.remove {
-            names.remove(path);
-        }
-        if let Some((path, node)) = &self.put {
-            names.insert(path.clone(), *node);
-        }
-    }
-}
 
 impl SimDisk {
     /// An empty disk.
@@ -82,6 +39,18 @@ impl SimDisk {
         files.collect()
     }
 
+    /// Puts a file there at once, as somebody else would.
+    pub fn put(&self, path: &Path, bytes: &[u8]) {
+        let mut disk = self.disk();
+        disk.files.push(Content {
+            seen: bytes.to_vec(),
+            stable: bytes.to_vec(),
+        });
+        let node = Node::File(disk.files.len() - 1);
+        disk.names.insert(path.to_owned(), node);
+        disk.stable_names.insert(path.to_owned(), node);
+    }
+
     /// Another disk with the same content, all of it stable.
     #[must_use]
     pub fn copy(&self) -> Self {
@@ -93,39 +62,13 @@ impl SimDisk {
     /// Every state that a power cut may leave now.
     #[must_use]
     pub fn after_power_cut(&self) -> Vec<Self> {
-        let disk = self.disk();
-        let mut namings = vec![disk.stable_names.clone()];
-        for change in &disk.changes {
-            for kept in namings.clone() {
-                let mut with = kept;
-                change.apply(&mut with);
-                namings.push(with);
-            }
-        }
-        let mut contents = vec![Vec::new()];
-        for content in &disk.files {
-            let variants = content.after_power_cut();
-            contents = contents
-                .iter()
-                .flat_map(|before: &Vec<Vec<u8>>| {
-                    variants.iter().map(|variant| {
-                        let mut all = before.clone();
-                        all.push(variant.clone());
-                        all
-                    })
-                })
-                .collect();
-        }
-        let mut states = Vec::new();
-        for names in &namings {
-            for content in &contents {
-                states.push(Self::stable(names.clone(), content.clone()));
-            }
-        }
+        let states = self.disk().after_power_cut().into_iter();
         states
+            .map(|(names, contents)| Self::stable(names, contents))
+            .collect()
     }
 
-    fn stable(names: BTreeMap<PathBuf, Node>, contents: Vec<Vec<u8>>) -> Self {
+    fn stable(names: Names, contents: Vec<Vec<u8>>) -> Self {
         let files = contents.into_iter().map(|seen| Content {
             stable: seen.clone(),
             seen,
@@ -147,74 +90,6 @@ impl SimDisk {
             disk: self.clone(),
             file,
         })
-    }
-}
-
-impl Content {
-    /// What may be found of a file: the last flushed content, the newest, half of what is new, or
-    /// blocks that were allocated but never written.
-    fn after_power_cut(&self) -> Vec<Vec<u8>> {
-        if self.seen == self.stable {
-            return vec![self.seen.clone()];
-        }
-        let common = self.stable.len().min(self.seen.len());
-        let half = common + (self.seen.len() - common) / 2;
-        let torn = self.seen.get(..half).unwrap_or_default().to_vec();
-        let zeros = |from: usize, to: usize| {
-            let mut bytes = self.seen.clone();
-            bytes.iter_mut().take(to).skip(from).for_each(|b| *b = 0);
-            bytes
-        };
-        vec![
-            self.stable.clone(),
-            self.seen.clone(),
-            torn,
-            zeros(common, half),
-            zeros(half, self.seen.len()),
-        ]
-    }
-}
-
-impl Disk {
-    fn file(&self, path: &Path) -> io::Result<usize> {
-        match self.names.get(path) {
-            Some(Node::File(file)) => Ok(*file),
-            Some(Node::Dir) => Err(io::ErrorKind::IsADirectory.into()),
-            None => Err(io::ErrorKind::NotFound.into()),
-        }
-    }
-
-    fn change(&mut self, dir: &Path, remove: Option<&Path>, put: Option<(&Path, Node)>) {
-        let change = Change {
-            dir: dir.to_owned(),
-            remove: remove.map(Path::to_owned),
-            put: put.map(|(path, node)| (path.to_owned(), node)),
-        };
-        change.apply(&mut self.names);
-        self.changes.push(change);
-    }
-
-    fn create(&mut self, path: &Path) -> io::Result<usize> {
-        if self.names.get(parent(path)) != Some(&Node::Dir) {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        self.files.push(Content::default());
-        let file = self.files.len() - 1;
-        self.change(parent(path), None, Some((path, Node::File(file))));
-        Ok(file)
-    }
-
-    fn free(&self, path: &Path) -> io::Result<()> {
-        if self.names.contains_key(path) {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        Ok(())
-    }
-
-    fn content(&mut self, file: usize) -> io::Result<&mut Content> {
-        self.files
-            .get_mut(file)
-            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 }
 

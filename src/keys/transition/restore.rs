@@ -1,0 +1,77 @@
+//! Restore: the undo of a purge that was declared a mistake.
+
+use crate::clock::Timestamp;
+use crate::keys::audit::{AuditRecord, Event};
+use crate::keys::key_set::KeySet;
+use crate::keys::signing_key::{DeprecatedKey, End, Kid, PublicKey};
+use crate::keys::timing::MAX_KEYS;
+
+use super::{Order, Refusal};
+
+/// Brings a purged key back, to verify only: its private half is gone for good. `verify_until`
+/// stays what it was (invariant 22), and a higher `restore_epoch` tells this set from a rollback.
+///
+/// # Errors
+/// A [`Refusal`] when the key was not purged, counts as compromised, or could verify nothing.
+pub fn restore(set: &KeySet, kid: &Kid, order: &Order, now: Timestamp) -> Result<KeySet, Refusal> {
+    let now = now.max(set.high_water_time);
+    let Some(dead) = set
+        .tombstones
+        .iter()
+        .find(|tombstone| tombstone.kid == *kid)
+    else {
+        return Err(if set.knows(kid) {
+            Refusal::NotPurged(kid.clone())
+        } else {
+            Refusal::UnknownKid(kid.clone())
+        });
+    };
+    if dead.end != End::Purged {
+        return Err(Refusal::NotPurged(kid.clone()));
+    }
+    if !dead.mistake_undo {
+        return Err(Refusal::Compromised(kid.clone()));
+    }
+    let Some(activated_at) = dead.activated_at.filter(|_| now < dead.verify_until) else {
+        return Err(Refusal::NothingToRestore(kid.clone()));
+    };
+    if set.len() >= MAX_KEYS {
+        return Err(Refusal::KeySetFull(set.len()));
+    }
+    let revision = set.revision + 1;
+    let restored = DeprecatedKey {
+        public: PublicKey {
+            kid: kid.clone(),
+            alg: dead.alg,
+            jwk: dead.public_jwk.clone(),
+            created_at: dead.created_at,
+            published_at: now,
+            published_revision: revision,
+            max_ttl: dead.max_ttl,
+        },
+        activated_at,
+        deprecated_at: dead.deprecated_at.unwrap_or(dead.died_at),
+        verify_until: dead.verify_until,
+    };
+    Ok(KeySet {
+        revision,
+        restore_epoch: set.restore_epoch + 1,
+        last_event: AuditRecord {
+            reason: order.reason.clone(),
+            event_id: Some(order.id),
+            restored: Some(kid.clone()),
+            ..AuditRecord::new(revision, now, Event::Restore, order.actor.clone())
+        },
+        deprecated: std::iter::once(restored)
+            .chain(set.deprecated.iter().cloned())
+            .collect(),
+        tombstones: set
+            .tombstones
+            .iter()
+            .filter(|tombstone| tombstone.kid != *kid)
+            .cloned()
+            .collect(),
+        high_water_time: now,
+        ..set.clone()
+    })
+}
