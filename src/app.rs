@@ -115,14 +115,15 @@ impl fmt::Debug for App {
 }
 
 impl App {
-    /// Composes everything and loads the key set. `stopping` says whether the process is ending.
+    /// Composes everything and loads the key set. `unready` says whether not every listener is
+    /// open: not yet, or no longer.
     ///
     /// # Errors
     /// [`StartError`], before anything was opened.
     pub async fn build(
         config: &Config,
         env: Env,
-        stopping: Arc<dyn Fn() -> bool + Send + Sync>,
+        unready: Arc<dyn Fn() -> bool + Send + Sync>,
     ) -> Result<Self, StartError> {
         install_crypto();
         let rng = SystemRandom::new();
@@ -189,7 +190,7 @@ impl App {
         let health = HealthParts {
             published: lifecycle.published(),
             metrics: Arc::clone(&metrics),
-            stopping,
+            unready,
         };
         let refusals = refusal_log(env.log);
         Ok(Self {

@@ -4,7 +4,9 @@
 //! from `app::Env` and read it once per request or life-cycle step. May import nothing of ours.
 
 use std::fmt;
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -116,9 +118,81 @@ impl Clock for SystemClock {
     }
 }
 
+/// A clock that never goes back: when wall time is set back, it goes on from where it was, by the
+/// monotonic clock, until wall time has caught up.
+///
+/// So a wall clock set back neither reopens an idempotency window nor makes good tokens look as if
+/// they came from the future.
+#[derive(Debug)]
+pub struct SteadyClock {
+    wall: Arc<dyn Clock>,
+    origin: Instant,
+    /// What this clock would have shown at `origin`, in milliseconds; only ever raised.
+    at_origin: AtomicI64,
+}
+
+impl SteadyClock {
+    /// A steady clock over `wall`.
+    #[must_use]
+    pub fn new(wall: Arc<dyn Clock>) -> Self {
+        Self {
+            origin: Instant::now(),
+            at_origin: AtomicI64::new(i64::MIN / 2),
+            wall,
+        }
+    }
+
+    /// Never again shows a moment before `seen`, at which the installation is known to have run.
+    pub fn not_before(&self, seen: Timestamp) {
+        let elapsed = millis(self.origin.elapsed());
+        self.at_origin
+            .fetch_max(seen.as_millis().saturating_sub(elapsed), Ordering::SeqCst);
+    }
+}
+
+impl Clock for SteadyClock {
+    fn now(&self) -> Timestamp {
+        let elapsed = millis(self.origin.elapsed());
+        let wall = self.wall.now().as_millis().saturating_sub(elapsed);
+        let before = self.at_origin.load(Ordering::Relaxed);
+        if wall > before {
+            self.at_origin.fetch_max(wall, Ordering::Relaxed);
+        }
+        Timestamp(wall.max(before).saturating_add(elapsed))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[derive(Debug)]
+    struct Settable(AtomicI64);
+
+    impl Clock for Settable {
+        fn now(&self) -> Timestamp {
+            Timestamp(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    #[test]
+    fn inv14_a_steady_clock_follows_forwards_and_never_goes_back() {
+        let wall = Arc::new(Settable(AtomicI64::new(1_000_000)));
+        let clock = SteadyClock::new(Arc::<Settable>::clone(&wall));
+        let first = clock.now();
+        assert!(first >= Timestamp(1_000_000));
+        wall.0.store(0, Ordering::SeqCst);
+        let set_back = clock.now();
+        assert!(set_back >= first);
+        assert!(
+            set_back.since(first) < Duration::from_secs(60),
+            "it goes on, it does not jump"
+        );
+        wall.0.store(9_000_000, Ordering::SeqCst);
+        assert!(clock.now() >= Timestamp(9_000_000));
+        clock.not_before(Timestamp(20_000_000));
+        assert!(clock.now() >= Timestamp(20_000_000));
+    }
 
     #[test]
     fn displays_rfc3339_utc() {

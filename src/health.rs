@@ -24,8 +24,8 @@ pub struct HealthParts {
     pub published: Arc<Published>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
-    /// Whether the process is shutting down.
-    pub stopping: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Whether not every listener is open: not yet, or no longer.
+    pub unready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 impl fmt::Debug for HealthParts {
@@ -56,8 +56,11 @@ async fn livez() -> Response {
 }
 
 async fn readyz(State(parts): State<HealthParts>) -> Response {
-    if (parts.stopping)() {
-        return text(StatusCode::SERVICE_UNAVAILABLE, "stopping\n".to_owned());
+    if (parts.unready)() {
+        return text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "starting or stopping\n".to_owned(),
+        );
     }
     text(
         StatusCode::OK,

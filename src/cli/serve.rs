@@ -12,7 +12,7 @@ use pingora::server::{Server, ShutdownWatch};
 use pingora::services::background::{BackgroundService, background_service};
 
 use crate::app::{App, Env};
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SteadyClock, SystemClock};
 use crate::config::{Config, LogFormat, StoreSettings, TlsFiles};
 use crate::keygen::RingKeyGenerator;
 use crate::lifecycle::{Lifecycle, scheduler};
@@ -41,7 +41,8 @@ pub(super) fn serve(
     ready: impl FnOnce(&Config),
 ) -> Result<ExitCode, Failure> {
     harden();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let steady = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
+    let clock: Arc<dyn Clock> = Arc::<SteadyClock>::clone(&steady);
     let (log, writer) = start_log(config, &clock);
 
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -60,11 +61,11 @@ pub(super) fn serve(
         keyring,
         log: log.clone(),
     };
-    let stopping = {
+    let unready = {
         let stop = Arc::clone(&stop);
-        Arc::new(move || stop.has_begun())
+        Arc::new(move || !stop.is_serving())
     };
-    let app = runtime.block_on(App::build(config, env, stopping))?;
+    let app = runtime.block_on(App::build(config, env, unready))?;
     let mut server =
         Server::new_with_opt_and_conf(None, listeners::server_conf(config.server.shutdown_grace));
     let shared = Shared::new(Arc::clone(&stop), &config.limits, app.refusals());

@@ -1,5 +1,6 @@
 //! Upstream services: where a route's requests go, endpoint by endpoint in turn.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -81,6 +82,9 @@ pub struct Upstream {
     /// How many endpoints there are, hence how many to try.
     pub endpoints: usize,
     server_name: Option<String>,
+    /// Keeps idle connections apart from those of other upstreams: whom to trust is not among what
+    /// Pingora compares, so one that another upstream's authority vouched for would be used here.
+    group: u64,
     options: PeerOptions,
 }
 
@@ -126,6 +130,7 @@ impl Upstream {
             endpoints: addresses.len(),
             balancer,
             server_name: spec.tls.as_ref().map(|tls| tls.server_name.clone()),
+            group: group(&spec.name),
             options,
         })
     }
@@ -136,9 +141,17 @@ impl Upstream {
         let backend = self.balancer.select(b"", self.endpoints)?;
         let sni = self.server_name.clone().unwrap_or_default();
         let mut peer = HttpPeer::new(backend.addr, self.server_name.is_some(), sni);
+        peer.group_key = self.group;
         peer.options = self.options.clone();
         Some(Box::new(peer))
     }
+}
+
+/// A number of its own for each upstream; their names are unique.
+fn group(name: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    name.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn resolve(upstream: &str, endpoint: &str) -> Result<SocketAddr, UpstreamError> {

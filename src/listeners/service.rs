@@ -25,6 +25,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
     /// others can listen on the same port and the kernel spreads the connections.
     pub(super) fn new(name: String, address: &str, share_port: bool, guarded: Guarded<A>) -> Self {
         let stop = Arc::clone(guarded.stop());
+        stop.expect_listener();
         let mut service = Service::new(name, guarded);
         service.threads = Some(1);
         let mut options = TcpSocketOptions::default();

@@ -24,6 +24,8 @@ pub struct Stop {
     unread: watch::Receiver<bool>,
     requested: Notify,
     changed: Notify,
+    /// Listeners that were made, hence that are going to listen.
+    expected: AtomicUsize,
     listening: AtomicUsize,
     busy: AtomicUsize,
     requests: AtomicUsize,
@@ -41,6 +43,7 @@ impl Stop {
             unread,
             requested: Notify::new(),
             changed: Notify::new(),
+            expected: AtomicUsize::new(0),
             listening: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
@@ -63,6 +66,14 @@ impl Stop {
     #[must_use]
     pub fn has_begun(&self) -> bool {
         *self.unread.borrow()
+    }
+
+    /// Whether every listener is open and the stop has not begun. They open each on a thread of
+    /// its own, so that one may answer before the others do.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        let expected = self.expected.load(Ordering::SeqCst);
+        !self.has_begun() && self.listening.load(Ordering::SeqCst) >= expected
     }
 
     /// Requests that are being served now.
@@ -106,6 +117,11 @@ impl Stop {
 
     fn is_idle(&self) -> bool {
         self.listening.load(Ordering::SeqCst) == 0 && self.busy.load(Ordering::SeqCst) == 0
+    }
+
+    /// A listener has been made.
+    pub(super) fn expect_listener(&self) {
+        self.expected.fetch_add(1, Ordering::SeqCst);
     }
 
     /// Counts a listener until the token is dropped; should that happen before the stop, the
