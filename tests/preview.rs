@@ -1,5 +1,7 @@
 //! The preview of a purge: honest, and without effect.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
 mod harness;
 
 use std::time::Duration;

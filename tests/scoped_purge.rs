@@ -1,5 +1,7 @@
 //! Purges of named keys, and the undo of a purge that was a mistake.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
 mod harness;
 
 use harness::{Gateway, OPERATOR, Options, kid};

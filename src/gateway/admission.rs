@@ -1,7 +1,7 @@
 //! From a request to a route, and from its token to an admission or a refusal.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
@@ -16,6 +16,9 @@ use super::limits::host_of;
 use super::reply::Reply;
 use super::routes::Auth;
 use super::{Gateway, LocalEndpoints, PreparedRoute, bearer, path};
+
+/// From this age on an open request is a stream.
+const STREAM_AGE: Duration = Duration::from_secs(1);
 
 /// What verification under a snapshot leaves behind.
 struct Admission {
@@ -219,13 +222,18 @@ impl Denial {
 }
 
 impl RequestContext {
-    /// Ends a request that a purged key admitted, at its next sign of life.
+    /// Ends a stream that a purged key opened, at its next chunk. A request that is merely in
+    /// flight is left to finish: its caller would count a refusal that no metric shows.
     pub(super) fn check_not_purged(&self) -> Result<()> {
         match &self.admitted {
-            Some((_, permit)) if permit.key_was_purged() => Err(Error::explain(
-                ErrorType::HTTPStatus(401),
-                "the key that admitted this request was purged",
-            )),
+            Some((_, permit)) if permit.key_was_purged() && self.started.elapsed() > STREAM_AGE => {
+                let mut cut = Error::explain(
+                    ErrorType::ConnectionClosed,
+                    "the key that opened this stream was purged",
+                );
+                cut.as_down();
+                Err(cut)
+            }
             _ => Ok(()),
         }
     }

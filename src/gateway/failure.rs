@@ -143,7 +143,6 @@ const fn reason_of(status: u16) -> &'static str {
 fn failure_answer(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => (413, "the request body is too large"),
-        (ErrorType::HTTPStatus(401), _) => (401, "the key that admitted this request was purged"),
         (ErrorType::HTTPStatus(502), _) => (502, "the upstream has no endpoint"),
         (ErrorType::HTTPStatus(status @ 400..=499), _) => {
             (*status, "the request is not acceptable")

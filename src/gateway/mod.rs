@@ -235,7 +235,7 @@ impl ProxyHttp for Gateway {
                 .metrics
                 .observe(since.elapsed().as_secs_f64());
         }
-        ctx.check_not_purged()
+        Ok(())
     }
 
     fn response_body_filter(
