@@ -4,6 +4,7 @@
 //! usable, 4 cannot bind, 5 store locked.
 
 mod admin_client;
+mod audit;
 mod check;
 mod clients;
 mod completions;
@@ -76,6 +77,8 @@ enum Command {
     Check(ConfigFile),
     /// List and rotate signing keys, through the admin listener of a running gateway
     Keys(keys::KeysCommand),
+    /// Show and check the record of every rotation, purge and retirement
+    Audit(audit::AuditCommand),
     /// Work with client credentials
     Clients(clients::ClientsCommand),
     /// Print the completion script of a shell, or the manual page
@@ -102,6 +105,7 @@ pub fn run() -> ExitCode {
         Command::Demo(file) => demo::run(&file),
         Command::Check(file) => check::run(&file),
         Command::Keys(command) => keys::run(&command),
+        Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Completions(command) => completions::run(&command),
         Command::Echo(command) => echo::run(&command),
