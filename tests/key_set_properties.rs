@@ -4,6 +4,12 @@
 //! retirements, configuration changes, token issues, JWKS answers) against the pure functions of
 //! `keys::transition` and looks at every one of them. Tests are named after the invariants of the
 //! design, section 5.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test fails by panicking"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -24,7 +24,7 @@ pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
             Ok(listener) => drop(extras.server.add_service(listener)),
             Err(error) => echo_failure = Some(error),
         },
-        |_| story.print(),
+        move || story.print(),
     )?;
     echo_failure.map_or(Ok(code), |error| Err(error.into()))
 }

@@ -3,8 +3,8 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -31,14 +31,14 @@ const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
 
 pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let config = file.load()?;
-    serve(&config, |_| (), |_| ())
+    serve(&config, |_| (), || ())
 }
 
-/// Runs the gateway. `also` adds services, `ready` is called when the listeners are about to open.
+/// Runs the gateway. `also` adds services, `ready` is called when every listener is open.
 pub(super) fn serve(
     config: &Config,
     also: impl FnOnce(&mut Extras<'_>),
-    ready: impl FnOnce(&Config),
+    ready: impl FnOnce() + Send + 'static,
 ) -> Result<ExitCode, Failure> {
     harden();
     let steady = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
@@ -82,12 +82,14 @@ pub(super) fn serve(
         shared: &shared,
     });
 
-    log.event(Level::Info, "started", "the gateway is about to listen")
-        .field("version", env!("CARGO_PKG_VERSION"))
-        .field("revision", app.lifecycle.current_set().revision)
-        .field("workers", config.server.workers)
-        .emit();
-    ready(config);
+    let announce = Announce {
+        stop: Arc::clone(&stop),
+        log: log.clone(),
+        revision: app.lifecycle.current_set().revision,
+        workers: config.server.workers,
+        ready: Mutex::new(Some(Box::new(ready))),
+    };
+    server.add_service(background_service("announce", announce));
     drop(runtime);
     let outcome = listeners::run(server, &stop, finish(app, log, writer));
     Ok(ExitCode::from(outcome.exit_code()))
@@ -289,5 +291,43 @@ impl BackgroundService for Schedule {
             let _stopped = watch.wait_for(|stop| *stop).await;
         };
         scheduler::run(Arc::clone(&self.lifecycle), stopped).await;
+    }
+}
+
+/// Says when every listener is open.
+struct Announce {
+    stop: Arc<Stop>,
+    log: Log,
+    revision: u64,
+    workers: usize,
+    ready: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+/// Listeners open within milliseconds; nobody waits for this look but people.
+const LOOK_AGAIN: Duration = Duration::from_millis(5);
+
+#[async_trait]
+impl BackgroundService for Announce {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        while !self.stop.is_serving() {
+            if self.stop.has_begun() {
+                return;
+            }
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+        self.log
+            .event(Level::Info, "started", "every listener is open")
+            .field("version", env!("CARGO_PKG_VERSION"))
+            .field("revision", self.revision)
+            .field("workers", self.workers)
+            .emit();
+        let ready = self
+            .ready
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(ready) = ready {
+            ready();
+        }
     }
 }

@@ -39,6 +39,8 @@ use crate::http::{ConnState, Refusal};
 /// A client that takes nothing for so long has no use for the rest.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
+const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
+
 const TOO_LARGE: (StatusCode, &str) = (
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "the request header is far larger than this server accepts; send fewer or shorter fields",
@@ -189,8 +191,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         let body = refusal.problem();
         let mut answer = format!(
             "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-             Connection: close\r\nCache-Control: no-store\r\n\r\n",
-            body.len()
+             Connection: close\r\nCache-Control: no-store\r\n{}\r\n",
+            body.len(),
+            // RFC 9110 section 15.5.6 demands it.
+            if status == StatusCode::METHOD_NOT_ALLOWED {
+                ALLOW
+            } else {
+                ""
+            }
         )
         .into_bytes();
         answer.extend_from_slice(&body);

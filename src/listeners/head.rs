@@ -15,6 +15,8 @@ use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, sleep_until};
 
+use super::framing;
+
 /// Room for an ordinary header; grows on demand.
 const INITIAL: usize = 4096;
 
@@ -83,8 +85,9 @@ pub(super) async fn read(
     }
 }
 
-/// What is wrong with a complete header, if Pingora would refuse it by itself: its answer would have
-/// no Log ID. Everything else is for the gateway to judge.
+/// What is wrong with a complete header, if Pingora would refuse it by itself, with an answer that
+/// has no Log ID, or would repair it before the gateway sees it. Everything else is for the gateway
+/// to judge.
 pub(super) fn refusal(head: &[u8]) -> Option<(StatusCode, &'static str)> {
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
@@ -93,7 +96,7 @@ pub(super) fn refusal(head: &[u8]) -> Option<(StatusCode, &'static str)> {
             StatusCode::METHOD_NOT_ALLOWED,
             "the method CONNECT is not allowed",
         )),
-        Ok(httparse::Status::Complete(_)) => None,
+        Ok(httparse::Status::Complete(_)) => framing::refusal(&request),
         Err(httparse::Error::TooManyHeaders) => Some((
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "the request has far more header fields than this server accepts",

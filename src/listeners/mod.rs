@@ -10,6 +10,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 mod ephemeral;
+mod framing;
 mod guard;
 mod head;
 mod run;

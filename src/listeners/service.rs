@@ -14,9 +14,14 @@ use pingora::services::listening::Service;
 use super::guard::Guarded;
 use super::stop::Stop;
 
+/// Pause between two looks at whether a listener is open.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
 /// One listening socket with one thread and one guarded application: add it to a Pingora server.
 pub struct Listener<A> {
     service: Service<Guarded<A>>,
+    /// As Pingora's socket table knows it.
+    address: String,
     stop: Arc<Stop>,
 }
 
@@ -40,7 +45,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
             user_timeout: Duration::ZERO,
         });
         service.add_tcp_with_settings(address, options);
-        Self { service, stop }
+        Self {
+            service,
+            address: address.to_owned(),
+            stop,
+        }
     }
 }
 
@@ -54,10 +63,16 @@ impl<A: HttpServerApp + Send + Sync + 'static> PingoraService for Listener<A> {
     ) {
         let _listening = self.stop.listening();
         let forward = tokio::spawn(forward(shutdown, Arc::clone(&self.stop)));
+        let open = tokio::spawn(announce(
+            fds.clone(),
+            self.address.clone(),
+            Arc::clone(&self.stop),
+        ));
         self.service
             .start_service(fds, self.stop.watch(), listeners_per_fd)
             .await;
         forward.abort();
+        open.abort();
     }
 
     fn name(&self) -> &str {
@@ -71,6 +86,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> PingoraService for Listener<A> {
     fn listen_addresses(&self) -> Option<Vec<String>> {
         PingoraService::listen_addresses(&self.service)
     }
+}
+
+/// Says when the listener is open. Pingora tells nobody, but enters a socket into its table as soon
+/// as it listens.
+async fn announce(fds: Option<ListenFds>, address: String, stop: Arc<Stop>) {
+    if let Some(fds) = fds {
+        while fds.lock().get(&address).is_none() {
+            tokio::time::sleep(LOOK_AGAIN).await;
+        }
+    }
+    stop.listener_is_open();
 }
 
 /// Pingora's own shutdown, where it comes from an upgrade or from a test, is ours too; so is the

@@ -24,8 +24,8 @@ pub struct Stop {
     unread: watch::Receiver<bool>,
     requested: Notify,
     changed: Notify,
-    /// Listeners that were made, hence that are going to listen.
-    expected: AtomicUsize,
+    /// Listeners that were made and are not open yet.
+    unopened: AtomicUsize,
     listening: AtomicUsize,
     busy: AtomicUsize,
     requests: AtomicUsize,
@@ -43,7 +43,7 @@ impl Stop {
             unread,
             requested: Notify::new(),
             changed: Notify::new(),
-            expected: AtomicUsize::new(0),
+            unopened: AtomicUsize::new(0),
             listening: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
             requests: AtomicUsize::new(0),
@@ -72,8 +72,7 @@ impl Stop {
     /// its own, so that one may answer before the others do.
     #[must_use]
     pub fn is_serving(&self) -> bool {
-        let expected = self.expected.load(Ordering::SeqCst);
-        !self.has_begun() && self.listening.load(Ordering::SeqCst) >= expected
+        !self.has_begun() && self.unopened.load(Ordering::SeqCst) == 0
     }
 
     /// Requests that are being served now.
@@ -119,9 +118,14 @@ impl Stop {
         self.listening.load(Ordering::SeqCst) == 0 && self.busy.load(Ordering::SeqCst) == 0
     }
 
-    /// A listener has been made.
+    /// A listener has been made, and is to be open before the process serves.
     pub(super) fn expect_listener(&self) {
-        self.expected.fetch_add(1, Ordering::SeqCst);
+        self.unopened.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// One of those is open.
+    pub(super) fn listener_is_open(&self) {
+        self.unopened.fetch_sub(1, Ordering::SeqCst);
     }
 
     /// Counts a listener until the token is dropped; should that happen before the stop, the

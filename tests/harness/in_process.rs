@@ -34,6 +34,8 @@ pub struct Options {
     pub more: String,
     /// More upstreams, each line indented by two spaces.
     pub upstreams: String,
+    /// More clients, each line indented by two spaces.
+    pub clients: String,
     /// Keep the key set in files instead of memory.
     pub file_store: bool,
     pub keygen: Arc<dyn KeyGenerator>,
@@ -51,6 +53,7 @@ impl Default for Options {
             routes: ROUTES.to_owned(),
             more: String::new(),
             upstreams: String::new(),
+            clients: String::new(),
             file_store: false,
             keygen: Arc::new(FixtureKeys::new()),
             wrap: Box::new(|store| store),
@@ -312,6 +315,7 @@ keys:
 {keys}
 clients:
   - {{ id: {CLIENT}, secret_hash_file: {hash_file}, scopes: [read, write] }}
+{clients}
 upstreams:
   echo: {{ endpoints: ["{upstream}"] }}
 {upstreams}
@@ -325,6 +329,7 @@ server: {{ workers: {workers} }}
         hash_file = hash_file.display(),
         upstream = upstream.address,
         upstreams = options.upstreams,
+        clients = options.clients,
         workers = options.workers,
         more = options.more,
         routes = options.routes,

@@ -13,10 +13,15 @@
     reason = "test code, of which each target uses a part"
 )]
 
+pub mod certificates;
+pub mod disk;
+pub mod forge;
 pub mod in_process;
 pub mod metrics;
+pub mod nginx;
 pub mod peers;
 pub mod process;
+pub mod raw;
 pub mod upstream;
 
 use std::future::Future;
@@ -93,4 +98,11 @@ pub fn kid(token: &str) -> String {
         .expect("base64url");
     let header: serde_json::Value = serde_json::from_slice(&json).expect("JSON header");
     header["kid"].as_str().expect("a kid").to_owned()
+}
+
+/// The wall clock, in the unit of a token's dates.
+pub fn unix_seconds() -> u64 {
+    use portcullis::clock::Clock as _;
+    let now = portcullis::clock::SystemClock.now();
+    u64::try_from(now.as_seconds()).expect("after 1970")
 }

@@ -1,8 +1,11 @@
 //! The real binary: `init`, `serve`, signals, exit codes.
 
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use super::{CLIENT, PATIENCE, SECRET, eventually};
@@ -15,6 +18,9 @@ pub struct Process {
     pub metrics: SocketAddr,
     pub http: reqwest::Client,
     child: Option<Child>,
+    /// Whom the binary runs as, and the copy that this user may execute; see
+    /// [`Process::without_root`].
+    user: Option<(u32, PathBuf)>,
 }
 
 /// What a test wants to say differently in the configuration.
@@ -30,6 +36,10 @@ pub struct Setup {
     pub upstreams: String,
     /// More routes before the one that takes everything, each line indented by two spaces.
     pub routes: String,
+    /// More clients, each line indented by two spaces.
+    pub clients: String,
+    /// More keys of the proxy listener's map, each after a comma.
+    pub proxy: String,
 }
 
 impl Setup {
@@ -42,6 +52,8 @@ impl Setup {
             more: String::new(),
             upstreams: String::new(),
             routes: String::new(),
+            clients: String::new(),
+            proxy: String::new(),
         }
     }
 }
@@ -63,7 +75,7 @@ impl Process {
         let text = format!(
             r#"
 listeners:
-  proxy: {{ address: {proxy} }}
+  proxy: {{ address: {proxy}{proxy_more} }}
   admin: {{ address: {admin}, tokens: [{{ name: ops, role: admin, file: secrets/admin.token }}] }}
   metrics: {{ address: {metrics} }}
 issuer: {{ url: "http://{proxy}", audience: [api], token_ttl: {ttl}, algorithm: {algorithm} }}
@@ -73,6 +85,7 @@ keys:
 {keys}
 clients:
   - {{ id: {CLIENT}, secret_hash_file: secrets/demo.hash, scopes: [read, write] }}
+{clients}
 upstreams:
   main: {{ endpoints: ["{upstream}"] }}
 {upstreams}
@@ -92,6 +105,8 @@ routes:
             upstreams = setup.upstreams,
             more = setup.more,
             routes = setup.routes,
+            clients = setup.clients,
+            proxy_more = setup.proxy,
         );
         std::fs::write(dir.path().join("portcullis.yaml"), text).expect("a configuration");
         let http = reqwest::Client::builder()
@@ -105,6 +120,7 @@ routes:
             metrics,
             http,
             child: None,
+            user: None,
         }
     }
 
@@ -127,12 +143,65 @@ routes:
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_portcullis"));
+        let mut command = match &self.user {
+            None => Command::new(env!("CARGO_BIN_EXE_portcullis")),
+            Some((uid, binary)) => {
+                let mut command = Command::new(binary);
+                command.uid(*uid).gid(*uid);
+                command
+            }
+        };
         command
             .args(arguments)
             .current_dir(self.dir.path())
             .env("PORTCULLIS_CONFIG", "portcullis.yaml");
         command
+    }
+
+    /// Runs a command that must be refused: its output, and how long that took. One that is still
+    /// running after [`PATIENCE`] fails the test.
+    pub async fn refused(&self, arguments: &[&str]) -> Refused {
+        let started = Instant::now();
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("the child can be asked") {
+                break status;
+            }
+            if started.elapsed() > PATIENCE {
+                child.kill().expect("it can be killed");
+                panic!("{arguments:?} is not refused within {PATIENCE:?}");
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+        };
+        let took = started.elapsed();
+        let output = child.wait_with_output().expect("it has ended");
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("it prints text");
+        Refused {
+            code: status.code().expect("it ended by itself"),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+            took,
+        }
+    }
+
+    /// Lets the binary run as an ordinary user, whom the modes of files bind; they do not bind
+    /// root. Does nothing when the test itself is run by such a user.
+    pub fn without_root(&mut self) {
+        const NOBODY: u32 = 65534;
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        let binary = self.dir.path().join("portcullis");
+        // The build may lie where only root can go.
+        std::fs::copy(env!("CARGO_BIN_EXE_portcullis"), &binary).expect("a copy of the binary");
+        give(self.dir.path(), NOBODY);
+        self.user = Some((NOBODY, binary));
     }
 
     /// Starts the gateway, its output in `serve.log`, and waits until it is ready.
@@ -162,6 +231,7 @@ routes:
                 .send()
                 .await
                 .is_ok_and(|response| response.status() == 200)
+                && all_open(&[self.proxy, self.admin]).await
             {
                 return;
             }
@@ -318,6 +388,25 @@ routes:
     }
 }
 
+/// How a command ended.
+#[derive(Debug)]
+pub struct Refused {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+    pub took: std::time::Duration,
+}
+
+/// Gives `path` and everything below it to a user.
+fn give(path: &Path, uid: u32) {
+    std::os::unix::fs::chown(path, Some(uid), Some(uid)).expect("root may give files away");
+    if path.is_dir() {
+        for entry in std::fs::read_dir(path).expect("a directory") {
+            give(&entry.expect("an entry").path(), uid);
+        }
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
@@ -331,8 +420,29 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// Addresses that were free a moment ago.
+async fn all_open(addresses: &[SocketAddr]) -> bool {
+    for address in addresses {
+        if tokio::net::TcpStream::connect(address).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+/// Addresses that were free a moment ago, from below the range that the system gives to outgoing
+/// connections, so that none of those takes one away again.
 pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
-    let sockets = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").expect("a free port"));
-    sockets.map(|socket| socket.local_addr().expect("an address"))
+    static NEXT: OnceLock<AtomicU32> = OnceLock::new();
+    const FIRST: u32 = 10_240;
+    const COUNT: u32 = 22_000;
+    // Other test programs run beside this one: each begins somewhere else.
+    let next = NEXT.get_or_init(|| AtomicU32::new(std::process::id().wrapping_mul(7919) % COUNT));
+    [(); N].map(|()| {
+        let mut candidates = (0..COUNT).map(|_| {
+            let port = FIRST + next.fetch_add(1, Ordering::Relaxed) % COUNT;
+            SocketAddr::from(([127, 0, 0, 1], u16::try_from(port).expect("below 65536")))
+        });
+        let is_free = |address: &SocketAddr| TcpListener::bind(address).is_ok();
+        candidates.find(is_free).expect("a free port")
+    })
 }

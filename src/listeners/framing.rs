@@ -1,0 +1,157 @@
+//! Request headers that leave open whose request it is or where it ends (RFC 9112 §3.2, §6.3).
+//!
+//! Pingora refuses some of them by itself, with an answer that has no Log ID, and repairs others:
+//! it cuts a fragment off the target, takes equal lengths for one, drops Content-Length beside
+//! Transfer-Encoding. Here they are all refused, for every application behind the guard alike.
+
+use http::StatusCode;
+use http::uri::{Authority, PathAndQuery};
+
+const HOST: &str = "the request has more than one Host";
+const USER: &str = "the Host has user information";
+const TARGET: &str = "the request target is neither a path nor a URL that agrees with Host";
+const CHARACTER: &str = "the request target has a character that is not allowed";
+const FRAGMENT: &str = "the request target has a fragment";
+const LENGTH: &str = "the length of the request body is ambiguous";
+const CODING: &str = "the only transfer coding of a request is chunked, on HTTP/1.1";
+const TOO_LONG: &str = "the request body is too large";
+
+/// What is wrong with a header that parses.
+pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode, &'static str)> {
+    let values = |name: &'static str| {
+        let of_name = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
+        request
+            .headers
+            .iter()
+            .filter(of_name)
+            .map(|field| field.value)
+    };
+    let bad = |rule| Some((StatusCode::BAD_REQUEST, rule));
+    let mut hosts = values("host");
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return bad(HOST);
+    }
+    if host.is_some_and(|host| host.contains(&b'@')) {
+        return bad(USER);
+    }
+    let target = request.path.unwrap_or_default();
+    if target.contains('#') {
+        return bad(FRAGMENT);
+    }
+    let path = match absolute(target) {
+        Some((authority, path)) if Some(authority.as_bytes()) == host => path,
+        None if target.starts_with('/') => target,
+        _ => return bad(TARGET),
+    };
+    if !path.is_empty() && path.parse::<PathAndQuery>().is_err() {
+        return bad(CHARACTER);
+    }
+
+    let mut lengths = values("content-length");
+    let mut codings = values("transfer-encoding");
+    match (lengths.next(), codings.next()) {
+        (Some(_), Some(_)) => bad(LENGTH),
+        (None, Some(coding)) => {
+            let chunked = coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
+            let only = chunked && codings.next().is_none() && request.version == Some(1);
+            if only { None } else { bad(CODING) }
+        }
+        (Some(length), None) => {
+            let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
+            if !digits || lengths.next().is_some() {
+                return bad(LENGTH);
+            }
+            let text = std::str::from_utf8(length).unwrap_or_default();
+            let fits = text.parse::<u64>().is_ok();
+            if fits {
+                None
+            } else {
+                Some((StatusCode::PAYLOAD_TOO_LARGE, TOO_LONG))
+            }
+        }
+        (None, None) => None,
+    }
+}
+
+/// Authority and path of an absolute target (RFC 9112 §3.2.2).
+fn absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    let known = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at(end);
+    let parses = authority.parse::<Authority>().is_ok();
+    (known && parses).then_some((authority, path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(head: &str) -> Option<u16> {
+        let mut fields = [httparse::EMPTY_HEADER; 8];
+        let mut request = httparse::Request::new(&mut fields);
+        let text = format!("{head}\r\n\r\n");
+        assert!(request.parse(text.as_bytes()).unwrap().is_complete());
+        refusal(&request).map(|(status, _)| status.as_u16())
+    }
+
+    #[test]
+    fn one_host_that_agrees_with_the_target() {
+        for good in [
+            "GET / HTTP/1.1\r\nHost: a",
+            "GET / HTTP/1.0",
+            "GET /a://b HTTP/1.1\r\nHost: a",
+            "GET http://a:80/x HTTP/1.1\r\nHost: a:80",
+            "GET HTTPS://a HTTP/1.1\r\nHost: a",
+            "GET http://a?x HTTP/1.1\r\nHost: a",
+        ] {
+            assert_eq!(status(good), None, "{good}");
+        }
+        for bad in [
+            "GET / HTTP/1.1\r\nHost: a\r\nHost: a",
+            "GET / HTTP/1.1\r\nHost: a\r\nX: y\r\nhost: b",
+            "GET http://a/ HTTP/1.1\r\nHost: b",
+            "GET http://a/ HTTP/1.1\r\nX: y",
+            "GET http:///x HTTP/1.1\r\nHost: a",
+            "GET ftp://a/x HTTP/1.1\r\nHost: a",
+            "GET http://u@a/x HTTP/1.1\r\nHost: u@a",
+            "GET http://a\\b/x HTTP/1.1\r\nHost: a\\b",
+            "GET / HTTP/1.1\r\nHost: u@a",
+            "GET a HTTP/1.1\r\nHost: a",
+            "OPTIONS * HTTP/1.1\r\nHost: a",
+            "GET /x#y HTTP/1.1\r\nHost: a",
+            "GET /<x> HTTP/1.1\r\nHost: a",
+            "GET /x?\"y HTTP/1.1\r\nHost: a",
+            "GET http://a/<x> HTTP/1.1\r\nHost: a",
+            "GET http://a#@b/ HTTP/1.1\r\nHost: a",
+        ] {
+            assert_eq!(status(bad), Some(400), "{bad}");
+        }
+    }
+
+    #[test]
+    fn one_length_or_one_coding() {
+        let with = |fields: &str| status(&format!("POST / HTTP/1.1\r\nHost: a\r\n{fields}"));
+        for good in ["Content-Length: 5", "Transfer-Encoding: Chunked", "X: y"] {
+            assert_eq!(with(good), None, "{good}");
+        }
+        for bad in [
+            "Content-Length: 5\r\nContent-Length: 5",
+            "Content-Length: 5, 5",
+            "Content-Length: +5",
+            "Content-Length: -1",
+            "Content-Length:",
+            "Content-Length: 5\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding: gzip",
+            "Transfer-Encoding: gzip, chunked",
+            "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked",
+            "Transfer-Encoding:",
+        ] {
+            assert_eq!(with(bad), Some(400), "{bad}");
+        }
+        let old = "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked";
+        assert_eq!(status(old), Some(400));
+        assert_eq!(with("Content-Length: 18446744073709551616"), Some(413));
+    }
+}
