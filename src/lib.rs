@@ -15,7 +15,7 @@
 //!
 //! # Three walks
 //! - **A request**: [`listeners`] → [`gateway`] (`request_filter`, `admission`, `bearer`) →
-//!   [`lifecycle::published`] → [`token::verify`] → `reply`, or `routes` and the upstream.
+//!   [`lifecycle::published`] → [`token::verify`](mod@token::verify) → `reply`, or `routes` and the upstream.
 //! - **A rotation**: [`admin`] (`api`) → [`lifecycle`] (`rotate`) → [`keys::transition`] decides →
 //!   [`store`] commits → [`lifecycle::published`] publishes → the next request's load.
 //! - **A purge**: the same, then [`lifecycle::drain`] → the receipt.

@@ -11,7 +11,7 @@ use super::context::RequestContext;
 use super::path::PathError;
 use super::reply::Reply;
 
-/// Reasons for the summary line of an overload; see [`reason_of`].
+/// Reasons for the summary line of an overload.
 pub const REASONS: [&str; 5] = [
     "bad_request",
     "no_route",

@@ -1,7 +1,7 @@
 //! The proxy: `impl ProxyHttp`, its phases in the order in which Pingora calls them.
 //!
 //! Invariants: nothing is forwarded that no route takes; a protected route forwards only what
-//! [`crate::token::verify`] accepted; a request takes no lock that a rotation, the store, the log
+//! [`crate::token::verify`](fn@crate::token::verify) accepted; a request takes no lock that a rotation, the store, the log
 //! or a scrape can hold. May import layers 0–3; never another edge.
 
 mod admission;

@@ -39,7 +39,7 @@ pub struct LiveKey {
     pub(super) verify_until: Option<Timestamp>,
 }
 
-/// What is left of a dead key. It offers only [`DeadKey::would_have_verified`]: no path leads
+/// What is left of a dead key. It offers only `would_have_verified`: no path leads
 /// from here to an accepted token.
 #[derive(Debug)]
 pub struct DeadKey {
