@@ -188,6 +188,7 @@ impl App {
             metrics: Arc::clone(&metrics),
         });
         let health = HealthParts {
+            log: env.log.clone(),
             published: lifecycle.published(),
             metrics: Arc::clone(&metrics),
             unready,
@@ -410,7 +411,7 @@ fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
                     let secret = text.trim();
                     if secret.len() < MIN_ADMIN_TOKEN {
                         return Err(error(
-                            "it is shorter than 22 characters; make one with `portcullis init`",
+                            "it is shorter than 22 characters; remove the file, then `portcullis init` makes a new one",
                         ));
                     }
                     Ok(AdminCredential::of_token(name, role, secret.as_bytes()))

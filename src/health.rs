@@ -11,8 +11,9 @@ use axum::routing::get;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, StatusCode};
 
+use crate::http::Refusal;
 use crate::lifecycle::Published;
-use crate::telemetry::{METRICS_CONTENT_TYPE, Metrics};
+use crate::telemetry::{Level, Log, METRICS_CONTENT_TYPE, Metrics};
 
 /// Paths of the health endpoints.
 pub const HEALTH_PATHS: [&str; 2] = ["/livez", "/readyz"];
@@ -24,6 +25,8 @@ pub struct HealthParts {
     pub published: Arc<Published>,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// The log.
+    pub log: Log,
     /// Whether not every listener is open: not yet, or no longer.
     pub unready: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -39,6 +42,7 @@ pub fn health_router(parts: HealthParts) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(parts)
 }
 
@@ -48,6 +52,8 @@ pub fn metrics_router(parts: HealthParts) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .fallback(not_found)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(parts)
 }
 
@@ -77,6 +83,31 @@ async fn metrics(State(parts): State<HealthParts>) -> Response {
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
     response
+}
+
+async fn not_found(State(parts): State<HealthParts>) -> Response {
+    let rule = "this listener answers /metrics, /livez and /readyz";
+    refuse(&parts, StatusCode::NOT_FOUND, rule)
+}
+
+async fn method_not_allowed(State(parts): State<HealthParts>) -> Response {
+    refuse(
+        &parts,
+        StatusCode::METHOD_NOT_ALLOWED,
+        "the endpoint takes GET and HEAD alone",
+    )
+}
+
+/// An error answer, and the one line that its Log ID points to.
+fn refuse(parts: &HealthParts, status: StatusCode, rule: &'static str) -> Response {
+    let refusal = Refusal::new(status, rule, None);
+    parts
+        .log
+        .event(Level::Info, "request_failed", rule)
+        .log_id(refusal.log_id)
+        .field("status", status.as_u16())
+        .emit();
+    refusal.response()
 }
 
 fn text(status: StatusCode, body: String) -> Response {

@@ -106,7 +106,12 @@ async fn every_command_of_the_printed_story_works_as_printed() {
     // The second time it goes on with what is there.
     let keys = std::fs::read(dir.path().join("data/keys/keyset.json")).expect("the key set");
     let (_demo, again) = start(dir.path());
-    assert_eq!(again, story);
+    assert!(story.starts_with("made key-encryption key: "), "{story}");
+    assert!(
+        again.starts_with("\nPortcullis is running"),
+        "nothing was made: {again}"
+    );
+    assert!(story.ends_with(&again), "the same story: {again}");
     let now = std::fs::read(dir.path().join("data/keys/keyset.json")).expect("the key set");
     assert_eq!(now, keys);
 }

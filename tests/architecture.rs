@@ -196,7 +196,12 @@ const UNITS: &[Unit] = &[
             "uuid",
         ],
     ),
-    unit("health", 4, &["lifecycle", "telemetry"], &["axum", "http"]),
+    unit(
+        "health",
+        4,
+        &["http", "lifecycle", "telemetry"],
+        &["axum", "http"],
+    ),
     unit(
         "config",
         5,

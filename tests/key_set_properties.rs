@@ -454,10 +454,16 @@ fn inv01_a_document_with_two_active_keys_or_none_is_no_key_set() {
             .expect_err("not a key set")
             .to_string()
     };
-    let two_active = broken(&|keys| {
-        keys[0]["state"] = "active".into();
-        keys[0]["activated_at"] = keys[1]["activated_at"].clone();
-    });
+    let third = |state: &str| {
+        broken(&|keys| {
+            let mut key = keys[1].clone();
+            key["kid"] = "another".into();
+            key["state"] = state.into();
+            keys.push(key);
+        })
+    };
+    assert!(third("pending").contains("exactly one pending"));
+    let two_active = third("active");
     assert!(two_active.contains("exactly one"), "{two_active}");
     assert!(broken(&|keys| drop(keys.remove(1))).contains("exactly one active"));
     assert!(broken(&|keys| drop(keys.remove(0))).contains("exactly one pending"));

@@ -289,7 +289,7 @@ async fn both_ways_of_client_authentication_are_taken() {
         if client != CLIENT {
             assert_eq!(
                 (&body["expires_in"], &body["scope"]),
-                (&json!(300), &json!(""))
+                (&json!(300), &json!(null))
             );
         }
     }

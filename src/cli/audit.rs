@@ -15,6 +15,7 @@ use crate::store::audit;
 
 use super::ConfigFile;
 use super::exit::Failure;
+use super::out::say;
 use super::serve::file_store;
 
 #[derive(Debug, Args)]
@@ -58,9 +59,9 @@ fn tail(config: &Config, lines: usize, json: bool) -> Result<ExitCode, Failure> 
     for record in audit::tail(log, lines).map_err(|error| Failure::Other(error.to_string()))? {
         if json {
             // Serialising strings and numbers cannot fail.
-            print_line(&serde_json::to_string(&record).unwrap_or_default());
+            say(&serde_json::to_string(&record).unwrap_or_default());
         } else {
-            print_line(&sentence(&record));
+            say(&sentence(&record));
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -72,19 +73,19 @@ fn verify(config: &Config) -> Result<ExitCode, Failure> {
         .map_err(|error| Failure::Other(error.to_string()))?;
     let revision =
         |revision: Option<u64>| revision.map_or_else(|| "-".to_owned(), |r| r.to_string());
-    print_line(&format!(
+    say(&format!(
         "intact: {} lines, revisions {} to {}",
         verdict.lines,
         revision(verdict.first_revision),
         revision(verdict.last_revision)
     ));
     for (from, to) in &verdict.gaps {
-        print_line(&format!(
+        say(&format!(
             "never logged, because appending failed at the time: revisions {from} to {to}"
         ));
     }
     if verdict.torn {
-        print_line("the last line is incomplete; the gateway repairs it at its next start");
+        say("the last line is incomplete; the gateway repairs it at its next start");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -134,9 +135,4 @@ fn sentence(record: &AuditRecord) -> String {
         text.push_str(&format!("  reason {reason:?}"));
     }
     text
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn print_line(line: &str) {
-    println!("{line}");
 }

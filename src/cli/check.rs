@@ -2,16 +2,15 @@
 
 use std::process::ExitCode;
 
-use super::ConfigFile;
 use super::exit::Failure;
 use super::serve::tls_specs;
+use super::{ConfigFile, out};
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let config = file.load()?;
     for spec in tls_specs(&config) {
         spec.validate()?;
     }
-    print!("{}", config.summary());
+    out::write(&config.summary());
     Ok(ExitCode::SUCCESS)
 }

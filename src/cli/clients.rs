@@ -11,6 +11,7 @@ use crate::clients::SecretHash;
 use crate::clients::secret::MAX_SECRET_BYTES;
 
 use super::exit::Failure;
+use super::out::say;
 
 #[derive(Debug, Args)]
 pub(super) struct ClientsCommand {
@@ -37,7 +38,6 @@ enum ClientsVerb {
 /// Fewest characters of a generated secret: 128 bits in base64url.
 const MIN_GENERATED: usize = 22;
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(command: &ClientsCommand) -> Result<ExitCode, Failure> {
     let ClientsVerb::HashSecret { generated } = command.command;
     let secret = read_secret()?;
@@ -53,10 +53,8 @@ pub(super) fn run(command: &ClientsCommand) -> Result<ExitCode, Failure> {
     } else {
         SecretHash::of_human(secret.as_bytes(), &rng)
     };
-    println!(
-        "{}",
-        hash.map_err(|error| Failure::Other(error.to_string()))?
-    );
+    let hash = hash.map_err(|error| Failure::Other(error.to_string()))?;
+    say(&hash.to_string());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, CommandFactory as _, ValueEnum};
 
-use super::Cli;
 use super::exit::Failure;
+use super::{Cli, out};
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionsCommand {
@@ -32,26 +32,28 @@ pub(super) fn run(command: &CompletionsCommand) -> Result<ExitCode, Failure> {
         Output::Fish => clap_complete::Shell::Fish,
         Output::Man => return manual(cli),
     };
-    clap_complete::generate(shell, &mut cli, "portcullis", &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut cli, "portcullis", &mut script);
+    out::write(&String::from_utf8_lossy(&script));
     Ok(ExitCode::SUCCESS)
 }
 
-fn manual(cli: clap::Command) -> Result<ExitCode, Failure> {
+fn manual(mut cli: clap::Command) -> Result<ExitCode, Failure> {
     let fail =
-        |error: std::io::Error| Failure::Other(format!("cannot write the manual page: {error}"));
-    let mut cli = cli;
+        |error: std::io::Error| Failure::Other(format!("cannot make the manual page: {error}"));
     cli.build();
-    let mut out = std::io::stdout();
+    let mut page = Vec::new();
     clap_mangen::Man::new(cli.clone())
-        .render(&mut out)
+        .render(&mut page)
         .map_err(fail)?;
     for command in cli
         .get_subcommands()
         .filter(|command| !command.is_hide_set())
     {
         clap_mangen::Man::new(command.clone())
-            .render(&mut out)
+            .render(&mut page)
             .map_err(fail)?;
     }
+    out::write(&String::from_utf8_lossy(&page));
     Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use crate::listeners::probe;
 
 use super::ConfigFile;
 use super::exit::Failure;
+use super::out::say;
 use super::serve::serve;
 use super::{echo, init};
 
@@ -15,7 +16,9 @@ pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let config = file.load()?;
     let story = Story::of(&config)?;
     let echo_address = echo_address(&config)?;
-    init::initialise(&config)?;
+    for made in init::initialise(&config)? {
+        say(&made.to_string());
+    }
     probe(&[echo_address])?;
     let mut echo_failure = None;
     let code = serve(
@@ -55,6 +58,7 @@ struct Story {
     admin_token: String,
     token_path: String,
     config: String,
+    window: String,
 }
 
 impl Story {
@@ -105,10 +109,10 @@ impl Story {
             admin_token: admin_token.display().to_string(),
             token_path,
             config: config.source.display().to_string(),
+            window: format!("{:?}", config.keys.timing.idempotency_window),
         })
     }
 
-    #[expect(clippy::print_stdout, reason = "the story is what the demo is for")]
     fn print(&self) {
         let Self {
             proxy,
@@ -119,8 +123,18 @@ impl Story {
             admin_token,
             token_path,
             config,
+            window,
         } = self;
-        println!(
+        // The program as it was called, so that the command works from the same directory.
+        let program = std::env::args()
+            .next()
+            .unwrap_or_else(|| "portcullis".to_owned());
+        let config_flag = if config == "conf/portcullis.yaml" {
+            String::new()
+        } else {
+            format!(" --config {config}")
+        };
+        say(&format!(
             r#"
 Portcullis is running with {config}. Try this in a second terminal, in this directory:
 
@@ -134,7 +148,7 @@ Portcullis is running with {config}. Try this in a second terminal, in this dire
   admin -d '{{}}' http://{admin}/admin/v1/keys/rotate
   NEW=$(token); call "$OLD"; call "$NEW"
 
-  # 3. Rotate again: within ten minutes nothing changes ("changed":false)
+  # 3. Rotate again: within {window} nothing changes ("changed":false)
   admin -d '{{}}' http://{admin}/admin/v1/keys/rotate
 
   # 4. Rotate and purge, as for a leaked key: both tokens are dead at once (401, 401), a new one works (200)
@@ -146,10 +160,10 @@ Portcullis is running with {config}. Try this in a second terminal, in this dire
   curl -s http://{metrics}/metrics | grep '^portcullis_purge_verification_failures_total'
 
   # The same from the command line
-  target/release/portcullis keys list
+  {program} keys list{config_flag}
 
 Stop with Ctrl-C. State is in ./data and ./secrets; `make clean-demo` removes it.
 "#
-        );
+        ));
     }
 }

@@ -1,5 +1,6 @@
 //! `portcullis init`: makes what is missing, overwrites nothing.
 
+use std::fmt;
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -21,6 +22,7 @@ use crate::store::{FileStore, Keyring, StoreError, seal_fresh, write_new_kek};
 
 use super::ConfigFile;
 use super::exit::Failure;
+use super::out::say;
 use super::serve::file_store;
 
 /// One thing that was made.
@@ -31,24 +33,34 @@ pub(super) struct Made {
     secret: Option<Zeroizing<String>>,
 }
 
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
 pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let config = file.load()?;
     let made = initialise(&config)?;
     if made.is_empty() {
-        println!("already initialised; nothing was changed");
+        say("already initialised; nothing was changed");
     }
     for made in &made {
-        println!("made {}: {}", made.what, made.path.display());
+        say(&made.to_string());
         if let Some(secret) = &made.secret {
-            println!("     {}   (shown once)", secret.as_str());
+            say(&Zeroizing::new(format!(
+                "     {}   (shown once)",
+                secret.as_str()
+            )));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+impl fmt::Display for Made {
+    /// Without the secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "made {}: {}", self.what, self.path.display())
+    }
+}
+
 /// Makes what is missing and says what that was.
 pub(super) fn initialise(config: &Config) -> Result<Vec<Made>, Failure> {
+    let _lock = lock(config)?;
     let mut made = Vec::new();
     make_key_set(config, &mut made)?;
     for token in &config.listeners.admin.tokens {
@@ -93,6 +105,17 @@ pub(super) fn initialise(config: &Config) -> Result<Vec<Made>, Failure> {
         }
     }
     Ok(made)
+}
+
+/// One at a time: a second run waits and then finds everything made.
+fn lock(config: &Config) -> Result<fs::File, Failure> {
+    let fail = |error: std::io::Error| {
+        Failure::Other(format!("cannot lock {}: {error}", config.source.display()))
+    };
+    let file = fs::File::open(&config.source).map_err(fail)?;
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive)
+        .map_err(|error| fail(error.into()))?;
+    Ok(file)
 }
 
 /// The key-encryption key and the key set belong together: a new key-encryption key beside an old
@@ -175,22 +198,27 @@ fn make_hashed(
         return Ok(());
     }
     let beside = path.with_extension(extension);
-    if exists(&beside)? {
-        return Err(Failure::NotInitialised(format!(
-            "{} is missing, but {} exists; restore the one or remove the other",
-            path.display(),
-            beside.display()
-        )));
-    }
-    let secret = new_secret()?;
+    // A secret without its hash is what a run leaves that was killed between the two.
+    let (secret, shown) = if exists(&beside)? {
+        let text = fs::read_to_string(&beside)
+            .map(Zeroizing::new)
+            .map_err(|error| {
+                Failure::Other(format!("cannot read {}: {error}", beside.display()))
+            })?;
+        (Zeroizing::new(text.trim().to_owned()), false)
+    } else {
+        (new_secret()?, true)
+    };
     let hash = hash(&secret)?;
     // The secret first: a hash without its secret would lock the client out for ever.
-    write_secret(&beside, &secret)?;
+    if shown {
+        write_secret(&beside, &secret)?;
+    }
     write_secret(path, &hash)?;
     made.push(Made {
         what,
         path: beside,
-        secret: Some(secret),
+        secret: shown.then_some(secret),
     });
     Ok(())
 }
@@ -221,17 +249,17 @@ fn write_secret(path: &Path, text: &str) -> Result<(), Failure> {
             .create(parent)
             .map_err(fail)?;
     }
-    let mut file = OpenOptions::new()
+    // Whole or not at all: a kill in between must leave nothing that a later run takes for a secret.
+    let unfinished = path.with_extension("unfinished");
+    let written = OpenOptions::new()
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .mode(0o600)
-        .open(path)
-        .map_err(fail)?;
-    writeln!(file, "{text}")
-        .and_then(|()| file.sync_all())
-        .map_err(|error| {
-            // Half a secret is worse than none; the next run makes a whole one.
-            let _leftover = fs::remove_file(path);
-            fail(error)
-        })
+        .open(&unfinished)
+        .and_then(|mut file| writeln!(file, "{text}").and_then(|()| file.sync_all()))
+        // A link, unlike a rename, never replaces what is there.
+        .and_then(|()| fs::hard_link(&unfinished, path));
+    let _leftover = fs::remove_file(&unfinished);
+    written.map_err(fail)
 }

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::admin_client::{AdminClient, AdminTarget};
 use super::exit::Failure;
+use super::out::say;
 
 #[derive(Debug, Args)]
 pub(super) struct KeysCommand {
@@ -118,13 +119,13 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
     match output {
         Output::Json => print_json(&set),
         Output::Table => {
-            print_line(&format!(
+            say(&format!(
                 "issuer {}, revision {}",
                 text(&set, "issuer"),
                 member(&set, "revision")
             ));
             print_keys(&set);
-            print_line(&format!(
+            say(&format!(
                 "next automatic rotation {}",
                 text(&set, "next_rotation_at")
             ));
@@ -145,7 +146,7 @@ fn restore(
     match output {
         Output::Json => print_json(&set),
         Output::Table => {
-            print_line(&format!(
+            say(&format!(
                 "restored {kid}, to verify only; revision {}",
                 member(&set, "revision")
             ));
@@ -161,7 +162,7 @@ fn preview(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
         print_json(&preview);
         return Ok(ExitCode::SUCCESS);
     }
-    print_line(&format!(
+    say(&format!(
         "a purge now would break up to {} live tokens of {} clients, {:.1} requests per second",
         member(&preview, "live_tokens"),
         member(&preview, "clients"),
@@ -170,7 +171,7 @@ fn preview(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
             .unwrap_or_default(),
     ));
     for key in member(&preview, "keys").as_array().into_iter().flatten() {
-        print_line(&format!(
+        say(&format!(
             "{:<11} {:<44} {:>8} tokens, {:>4} clients, {:>8.1} req/s, the last until {}",
             text(key, "state"),
             text(key, "kid"),
@@ -182,7 +183,7 @@ fn preview(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
             text(key, "live_until")
         ));
     }
-    print_line(&format!(
+    say(&format!(
         "a plain Rotate breaks nothing and would have replaced them all by {}",
         text(&preview, "rotate_instead_over_at")
     ));
@@ -272,13 +273,13 @@ fn print_rotation(answer: &Value) {
         "Rotate"
     };
     if *member(answer, "changed") == json!(true) {
-        print_line(&format!(
+        say(&format!(
             "{kind} done: {} is active, revision {}",
             text(answer, "activated"),
             member(answer, "revision")
         ));
     } else {
-        print_line(&format!(
+        say(&format!(
             "nothing changed: {kind} was already done at {}; a new Rotate is possible from {}",
             text(answer, "at"),
             text(answer, "idempotency_window_until")
@@ -289,15 +290,15 @@ fn print_rotation(answer: &Value) {
         return;
     };
     match member(receipt, "drained_at").as_str() {
-        Some(at) => print_line(&format!(
+        Some(at) => say(&format!(
             "over since {at}: no worker of this gateway holds a purged key"
         )),
-        None => print_line(&format!(
+        None => say(&format!(
             "NOT over: still held by {}",
             member(receipt, "still_held_by")
         )),
     }
-    print_line(&format!(
+    say(&format!(
         "requests admitted before and still open: {}; verifiers elsewhere may use a cached JWKS until {}",
         member(receipt, "open_requests"),
         text(receipt, "external_verifiers_until")
@@ -305,12 +306,12 @@ fn print_rotation(answer: &Value) {
 }
 
 fn print_keys(set: &Value) {
-    print_line(&format!(
+    say(&format!(
         "{:<11} {:<6} {:<44} {:<25} VERIFIES UNTIL",
         "STATE", "ALG", "KID", "ACTIVE SINCE"
     ));
     for key in member(set, "keys").as_array().into_iter().flatten() {
-        print_line(&format!(
+        say(&format!(
             "{:<11} {:<6} {:<44} {:<25} {}",
             text(key, "state"),
             text(key, "alg"),
@@ -334,10 +335,5 @@ fn text<'a>(value: &'a Value, name: &str) -> &'a str {
 }
 
 fn print_json(value: &Value) {
-    print_line(&value.to_string());
-}
-
-#[expect(clippy::print_stdout, reason = "the answer of the command")]
-fn print_line(line: &str) {
-    println!("{line}");
+    say(&value.to_string());
 }

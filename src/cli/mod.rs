@@ -13,6 +13,7 @@ mod echo;
 mod exit;
 mod init;
 mod keys;
+mod out;
 mod serve;
 
 use std::path::PathBuf;
@@ -111,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Echo(command) => echo::run(&command),
     };
     match result {
+        Ok(_) if !out::is_complete() => ExitCode::FAILURE,
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

@@ -72,30 +72,33 @@ impl ClientRegistry {
     #[must_use]
     pub fn authenticate(&self, id: &str, secret: &[u8]) -> Option<Arc<Client>> {
         let client = self.clients.get(id);
-        if let Some(client) = client
-            && client.secret.is_slow()
-            && self.is_proven(id, secret)
-        {
-            return Some(Arc::clone(client));
-        }
-        let hash = client.map_or(&self.decoy, |client| &client.secret);
-        let matches = hash.matches(secret);
-        let client = client.filter(|_known| matches)?;
-        if client.secret.is_slow() {
+        let slow = client.filter(|client| client.secret.is_slow());
+        let found = match (client, slow) {
+            (_, Some(client)) if self.is_proven(id, secret) => return Some(Arc::clone(client)),
+            (_, Some(client)) => client.secret.matches(secret).then_some(client),
+            // A wrong secret costs what the slowest client's costs, so that the time of an answer
+            // tells neither whether a client exists nor what kind of secret it has.
+            (Some(client), None) if client.secret.matches(secret) => Some(client),
+            (_, None) => {
+                let _never = self.decoy.matches(secret);
+                None
+            }
+        }?;
+        if found.secret.is_slow() {
             self.lock()
                 .insert(id.to_owned(), hmac::sign(&self.proof_key, secret));
         }
-        Some(Arc::clone(client))
+        Some(Arc::clone(found))
     }
 
     /// Whether checking these credentials would run a slow hash.
     #[must_use]
     pub fn is_slow(&self, id: &str, secret: &[u8]) -> bool {
-        let hash = self
-            .clients
-            .get(id)
-            .map_or(&self.decoy, |client| &client.secret);
-        hash.is_slow() && !self.is_proven(id, secret)
+        match self.clients.get(id) {
+            Some(client) if client.secret.is_slow() => !self.is_proven(id, secret),
+            Some(client) => self.decoy.is_slow() && !client.secret.matches(secret),
+            None => self.decoy.is_slow(),
+        }
     }
 
     /// How many clients there are.
@@ -162,6 +165,7 @@ mod tests {
         assert!(!registry.is_slow("person", b"p"));
         assert!(registry.is_slow("person", b"q"));
         assert!(registry.authenticate("person", b"q").is_none());
+        assert!(registry.is_slow("machine", b"p") && !registry.is_slow("machine", b"m"));
         assert!(
             registry.is_slow("nobody", b"p"),
             "an unknown client costs what a known one costs"

@@ -3,6 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use http::Uri;
+use http::header::AUTHORIZATION;
+use http::uri::PathAndQuery;
+use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
@@ -13,11 +17,12 @@ use crate::token::{self, Claims, Refused, Rejection, RouteRules};
 
 use super::context::RequestContext;
 use super::limits::host_of;
+use super::path::PathError;
 use super::reply::Reply;
 use super::routes::Auth;
 use super::{Gateway, LocalEndpoints, PreparedRoute, bearer, path};
 
-/// From this age on an open request is a stream.
+/// An answer that goes on for longer than this is a stream.
 const STREAM_AGE: Duration = Duration::from_secs(1);
 
 /// What verification under a snapshot leaves behind.
@@ -62,7 +67,7 @@ impl Gateway {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
-        match path::canonical(session.req_header().uri.path()) {
+        match target(session.req_header()) {
             Err(error) => return self.refuse_path(session, ctx, error).await,
             Ok(Some(canonical)) => rewrite_path(session, &canonical)?,
             Ok(None) => {}
@@ -78,6 +83,15 @@ impl Gateway {
         };
         ctx.in_flight = Some(prepared.metrics.in_flight());
         match &prepared.route.auth {
+            Auth::None if has_many_credentials(session) => {
+                self.refuse_request(
+                    session,
+                    ctx,
+                    400,
+                    "the request has more than one Authorization header",
+                )
+                .await
+            }
             Auth::None => {
                 prepared.metrics.public();
                 Ok(false)
@@ -222,11 +236,15 @@ impl Denial {
 }
 
 impl RequestContext {
-    /// Ends a stream that a purged key opened, at its next chunk. A request that is merely in
-    /// flight is left to finish: its caller would count a refusal that no metric shows.
+    /// Ends a stream that a purged key opened, at its next chunk. A request that still waits for
+    /// its answer, or gets a short one, is left to finish: its caller would count a refusal that no
+    /// metric shows.
     pub(super) fn check_not_purged(&self) -> Result<()> {
+        let is_stream = self
+            .answered
+            .is_some_and(|since| since.elapsed() > STREAM_AGE);
         match &self.admitted {
-            Some((_, permit)) if permit.key_was_purged() && self.started.elapsed() > STREAM_AGE => {
+            Some((_, permit)) if is_stream && permit.key_was_purged() => {
                 let mut cut = Error::explain(
                     ErrorType::ConnectionClosed,
                     "the key that opened this stream was purged",
@@ -239,21 +257,53 @@ impl RequestContext {
     }
 }
 
-fn rewrite_path(session: &mut Session, canonical: &str) -> Result<()> {
-    let query = session
+/// The canonical path, when it is not what would be forwarded already. The raw target is looked at
+/// and not only what the parser made of it: `admin/x` parses as a host with the path `/`, and would
+/// be forwarded as it came.
+fn target(request: &RequestHeader) -> std::result::Result<Option<String>, PathError> {
+    let raw = request.raw_path();
+    let is_absolute = ["http://", "https://"].into_iter().any(|scheme| {
+        raw.get(..scheme.len())
+            .is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
+    });
+    if !raw.starts_with(b"/") && !is_absolute {
+        return Err(PathError::NotOrigin);
+    }
+    let path = request.uri.path();
+    let canonical = path::canonical(path)?;
+    // Towards an origin a target has origin form (RFC 9112 §3.2.1).
+    Ok(canonical.or_else(|| is_absolute.then(|| path.to_owned())))
+}
+
+fn has_many_credentials(session: &Session) -> bool {
+    session
         .req_header()
-        .uri
+        .headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .nth(1)
+        .is_some()
+}
+
+fn rewrite_path(session: &mut Session, canonical: &str) -> Result<()> {
+    let uri = &session.req_header().uri;
+    let query = uri
         .query()
         .map(|query| format!("?{query}"))
         .unwrap_or_default();
-    let target = format!("{canonical}{query}");
-    let uri = target.parse::<http::Uri>().map_err(|cause| {
-        Error::because(
+    let not_a_uri = || {
+        Error::explain(
             ErrorType::HTTPStatus(400),
             "the request target is not a URI",
-            cause,
         )
-    })?;
+    };
+    // On HTTP/2 the authority stays: it becomes the Host.
+    let mut parts = uri.clone().into_parts();
+    let target: PathAndQuery = format!("{canonical}{query}")
+        .parse()
+        .map_err(|_invalid| not_a_uri())?;
+    parts.path_and_query = Some(target);
+    let uri = Uri::from_parts(parts).map_err(|_invalid| not_a_uri())?;
     session.req_header_mut().set_uri(uri);
     Ok(())
 }

@@ -23,6 +23,8 @@ pub struct RequestContext {
     /// Endpoints tried.
     pub(super) tries: usize,
     pub(super) upstream_started: Option<Instant>,
+    /// When the answer began.
+    pub(super) answered: Option<Instant>,
     /// Log ID of the line already written for this request.
     pub(super) log_id: Option<LogId>,
 }
@@ -38,6 +40,7 @@ impl RequestContext {
             body_bytes: 0,
             tries: 0,
             upstream_started: None,
+            answered: None,
             log_id: None,
         }
     }

@@ -115,7 +115,14 @@ impl Gateway {
                     route.map(|prepared| prepared.upstream.name.as_str()),
                 )
                 .field("endpoints_tried", ctx.tries)
-                .outside("cause", cause.map(ToString::to_string).unwrap_or_default())
+                .field("error", cause.map(|error| error.etype().as_str()))
+                // The innermost cause: the layers around it would fill the line.
+                .outside(
+                    "cause",
+                    cause
+                        .map(|error| error.root_cause().to_string())
+                        .unwrap_or_default(),
+                )
                 .outside("method", session.req_header().method.as_str())
                 .outside("path", session.req_header().uri.path())
                 .field("peer", session.client_addr().map(ToString::to_string))

@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
@@ -226,9 +227,22 @@ impl ProxyHttp for Gateway {
     async fn response_filter(
         &self,
         _session: &mut Session,
-        _response: &mut ResponseHeader,
+        response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
+        if response.status == StatusCode::SWITCHING_PROTOCOLS {
+            // Nobody asked for it: upgrades are not forwarded.
+            let mut error = Error::explain(
+                ErrorType::InvalidHTTPHeader,
+                "the upstream switched protocols",
+            );
+            error.as_up();
+            return Err(error);
+        }
+        if response.status.is_informational() {
+            return Ok(());
+        }
+        ctx.answered = Some(Instant::now());
         if let (Some(prepared), Some(since)) = (self.route(ctx), ctx.upstream_started.take()) {
             prepared
                 .upstream
@@ -268,8 +282,10 @@ impl ProxyHttp for Gateway {
         _error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
+        // A client that left after `100 Continue` got no response.
         let code = session
             .response_written()
+            .filter(|header| !header.status.is_informational())
             .map_or(CodeClass::None, |header| {
                 CodeClass::of(header.status.as_u16())
             });

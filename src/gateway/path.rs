@@ -54,6 +54,8 @@ pub(super) fn canonical(raw: &str) -> Result<Option<String>, PathError> {
 
 fn decode(raw: &str) -> Result<String, PathError> {
     let mut path = String::with_capacity(raw.len());
+    // What the path says when every encoding is taken off: it must be text.
+    let mut plain = Vec::with_capacity(raw.len());
     let mut bytes = raw.bytes();
     while let Some(byte) = bytes.next() {
         if byte != b'%' {
@@ -61,11 +63,13 @@ fn decode(raw: &str) -> Result<String, PathError> {
                 return Err(PathError::Character);
             }
             path.push(char::from(byte));
+            plain.push(byte);
             continue;
         }
         let mut digit = || bytes.next().and_then(|b| char::from(b).to_digit(16));
         let (high, low) = digit().zip(digit()).ok_or(PathError::Encoding)?;
         let value = u8::try_from(high * 16 + low).map_err(|_two_digits_fit| PathError::Encoding)?;
+        plain.push(value);
         match value {
             b'/' | b'\\' | b'.' | b'%' | b';' | b'?' | b'#' | 0..0x20 | 0x7f => {
                 return Err(PathError::Encoding);
@@ -79,7 +83,10 @@ fn decode(raw: &str) -> Result<String, PathError> {
             }
         }
     }
-    Ok(path)
+    match std::str::from_utf8(&plain) {
+        Ok(_text) => Ok(path),
+        Err(_not_utf8) => Err(PathError::Encoding),
+    }
 }
 
 /// `pchar` and `/` of RFC 3986 §3.3, without `;`.
@@ -146,6 +153,8 @@ mod tests {
             ("/a%", PathError::Encoding),
             ("/a%4", PathError::Encoding),
             ("/a%zz", PathError::Encoding),
+            ("/%ff", PathError::Encoding),
+            ("/%c3%28", PathError::Encoding),
             ("/a;x", PathError::Character),
             ("/a\\b", PathError::Character),
             ("/a#b", PathError::Character),

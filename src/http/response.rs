@@ -193,6 +193,10 @@ fn frame(session: &mut ServerSession, parts: &mut Parts, body: &Body) -> Framing
         parts.headers.remove(CONTENT_LENGTH);
         return Framing::NoBody;
     }
+    if parts.status == StatusCode::NOT_MODIFIED {
+        // Only the length of the 200 could stand here (RFC 9110 section 8.6).
+        parts.headers.remove(CONTENT_LENGTH);
+    }
     if session.req_header().method == Method::HEAD || parts.status == StatusCode::NOT_MODIFIED {
         return Framing::NoBody;
     }

@@ -30,6 +30,7 @@ struct TokenResponse<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,
+    #[serde(skip_serializing_if = "str::is_empty")]
     scope: &'a str,
 }
 

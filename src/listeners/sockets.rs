@@ -194,10 +194,10 @@ mod tests {
     #[test]
     fn the_same_address_twice_is_named_as_our_own_mistake() {
         for (first, second) in [
-            ("127.0.0.1:48080", "127.0.0.1:48080"),
-            ("127.0.0.1:48080", "0.0.0.0:48080"),
-            ("[::]:48080", "127.0.0.1:48080"),
-            ("0.0.0.0:48080", "[::]:48080"),
+            ("127.0.0.1:21080", "127.0.0.1:21080"),
+            ("127.0.0.1:21080", "0.0.0.0:21080"),
+            ("[::]:21080", "127.0.0.1:21080"),
+            ("0.0.0.0:21080", "[::]:21080"),
         ] {
             let error = probe(&[address(first), address(second)]).unwrap_err();
             assert!(
@@ -205,13 +205,13 @@ mod tests {
                 "{first} {second}: {error:?}"
             );
         }
-        probe(&[address("127.0.0.1:48080"), address("127.0.0.2:48080")]).unwrap();
-        probe(&[address("127.0.0.1:48080"), address("127.0.0.1:48082")]).unwrap();
+        probe(&[address("127.0.0.1:21080"), address("127.0.0.2:21080")]).unwrap();
+        probe(&[address("127.0.0.1:21080"), address("127.0.0.1:21082")]).unwrap();
     }
 
     #[test]
     fn a_foreign_address_says_what_to_do() {
-        let error = probe(&[address("192.0.2.1:48081")]).unwrap_err();
+        let error = probe(&[address("192.0.2.1:21081")]).unwrap_err();
         assert!(
             error.to_string().contains("configure an address"),
             "{error}"

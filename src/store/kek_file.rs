@@ -29,7 +29,7 @@ pub enum KeyringError {
     #[error("no key-encryption key is configured; name a file in keys.encryption_key_files")]
     Empty,
     /// A file does not exist.
-    #[error("the key-encryption key {} does not exist; `portcullis init` makes it", .path.display())]
+    #[error("the key-encryption key {} does not exist; `portcullis init` makes it for a new installation, for an existing key set restore it from a backup", .path.display())]
     Missing {
         /// The file.
         path: PathBuf,

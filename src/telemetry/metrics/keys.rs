@@ -282,8 +282,9 @@ impl NotAfter {
     fn replace(&self, keys: &[KeyFacts<'_>]) {
         let Ok(next) = Self::empty() else { return };
         for key in keys {
-            let gauge = next.get_metric_with_label_values(&[key.kid, key.state.as_str()]);
-            if let (Ok(gauge), Some(at)) = (gauge, key.not_after) {
+            // Asking for the gauge creates its series, so an undecided key must not even ask.
+            let Some(at) = key.not_after else { continue };
+            if let Ok(gauge) = next.get_metric_with_label_values(&[key.kid, key.state.as_str()]) {
                 gauge.set(at.as_seconds_f64());
             }
         }

@@ -1,0 +1,249 @@
+//! What a token costs: verifying it by algorithm, key state and size of the key set, refusing it,
+//! and issuing one. Pure functions, no socket.
+
+#![allow(
+    clippy::expect_used,
+    missing_docs,
+    reason = "a benchmark ends by panicking; criterion's macros make undocumented functions"
+)]
+
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use portcullis::clock::Timestamp;
+use portcullis::keygen::{FixtureKeys, KeyGenerator as _};
+use portcullis::keys::timing::Timing;
+use portcullis::keys::transition::{self, Order};
+use portcullis::keys::{Actor, Algorithm, FreshKey, KeySet, SealedPrivate, Trigger};
+use portcullis::token::issue::{Grant, mint};
+use portcullis::token::jose::{TokenSigner, install_crypto};
+use portcullis::token::{Rejection, RouteRules, VerificationKeys, verify};
+use ring::rand::SystemRandom;
+use uuid::Uuid;
+
+const ISSUER: &str = "https://issuer.test";
+
+/// A key set with the signers of all its keys.
+struct Keys {
+    alg: Algorithm,
+    stock: FixtureKeys,
+    timing: Timing,
+    now: Timestamp,
+    set: KeySet,
+    signers: Vec<TokenSigner>,
+}
+
+impl Keys {
+    fn new(alg: Algorithm) -> Self {
+        install_crypto();
+        let (stock, now, mut signers) = (
+            FixtureKeys::new(),
+            Timestamp::from_seconds(1_800_000_000),
+            Vec::new(),
+        );
+        let (active, pending) = (
+            fresh(alg, &stock, &mut signers, now),
+            fresh(alg, &stock, &mut signers, now),
+        );
+        let timing = Timing::default();
+        let set = transition::bootstrap(ISSUER, active, pending, &timing, Actor::Scheduler, now);
+        Self {
+            alg,
+            stock,
+            timing,
+            now,
+            set,
+            signers,
+        }
+    }
+
+    fn order() -> Order {
+        Order {
+            id: Uuid::nil(),
+            trigger: Trigger::Manual,
+            actor: Actor::Scheduler,
+            reason: None,
+        }
+    }
+
+    fn rotate(&mut self) {
+        let fresh = fresh(self.alg, &self.stock, &mut self.signers, self.now);
+        self.set = transition::rotate(&self.set, fresh, &Self::order(), &self.timing, self.now).set;
+    }
+
+    fn purge(&mut self) {
+        let active = fresh(self.alg, &self.stock, &mut self.signers, self.now);
+        let pending = fresh(self.alg, &self.stock, &mut self.signers, self.now);
+        self.set = transition::purge_all(
+            &self.set,
+            active,
+            pending,
+            &Self::order(),
+            &self.timing,
+            self.now,
+        )
+        .set;
+    }
+
+    fn ready(&self) -> VerificationKeys {
+        VerificationKeys::new(&self.set, self.timing.leeway, Duration::from_secs(5))
+            .expect("usable keys")
+    }
+
+    /// A token by the key of this number, in the order of their making.
+    fn token(&self, key: usize) -> String {
+        let signer = self.signers.get(key).expect("a key");
+        mint(
+            signer,
+            &grant(&["api".to_owned()]),
+            self.now,
+            &SystemRandom::new(),
+        )
+        .expect("a token")
+    }
+}
+
+fn fresh(
+    alg: Algorithm,
+    stock: &FixtureKeys,
+    signers: &mut Vec<TokenSigner>,
+    now: Timestamp,
+) -> FreshKey {
+    let key = stock.generate(alg).expect("a key");
+    let signer = TokenSigner::new(
+        key.kid.clone(),
+        alg,
+        &key.private_pkcs8,
+        &SystemRandom::new(),
+    );
+    signers.push(signer.expect("a signer"));
+    let sealed = SealedPrivate {
+        kek: "bench".to_owned(),
+        sealed_at_revision: 0,
+        data: String::new(),
+    };
+    FreshKey {
+        kid: key.kid,
+        alg,
+        jwk: key.jwk,
+        sealed,
+        created_at: now,
+    }
+}
+
+fn grant(audience: &[String]) -> Grant<'_> {
+    Grant {
+        issuer: ISSUER,
+        client_id: "demo",
+        audience,
+        scope: "read write",
+        ttl: Duration::from_secs(3600),
+        token_id: Uuid::nil(),
+    }
+}
+
+fn route() -> RouteRules {
+    RouteRules {
+        audiences: vec!["api".to_owned()],
+        scopes_any: vec!["read".to_owned(), "write".to_owned()],
+        scopes_all: Vec::new(),
+    }
+}
+
+fn verify_by_algorithm_and_state(c: &mut Criterion) {
+    let mut group = c.benchmark_group("verify");
+    for alg in Algorithm::ALL {
+        let mut keys = Keys::new(alg);
+        keys.rotate();
+        // By now: key 0 deprecated, key 1 active, key 2 pending.
+        for (state, key) in [("deprecated", 0), ("active", 1), ("pending", 2)] {
+            let (token, ready, route) = (keys.token(key), keys.ready(), route());
+            group.bench_function(BenchmarkId::new(alg.as_str(), state), |b| {
+                b.iter(|| {
+                    verify(black_box(token.as_bytes()), &ready, &route, keys.now).expect("accepted")
+                });
+            });
+        }
+        let token = keys.token(1);
+        keys.purge();
+        let (ready, route) = (keys.ready(), route());
+        group.bench_function(BenchmarkId::new(alg.as_str(), "purged"), |b| {
+            b.iter(|| {
+                let refused = verify(black_box(token.as_bytes()), &ready, &route, keys.now)
+                    .expect_err("refused");
+                assert_eq!(refused.rejection, Rejection::KeyPurged);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Refusals must not cost more than acceptances, nor the size of the key set anything.
+fn verify_hostile_and_crowded(c: &mut Criterion) {
+    let mut group = c.benchmark_group("refuse");
+    let keys = Keys::new(Algorithm::Es256);
+    let (good, ready, route) = (keys.token(0), keys.ready(), route());
+    let (signed, _) = good.rsplit_once('.').expect("a signature");
+    let zeros = format!("{signed}.{}", "A".repeat(86));
+    let unknown = Keys {
+        signers: Keys::new(Algorithm::EdDsa).signers,
+        ..Keys::new(Algorithm::EdDsa)
+    }
+    .token(0);
+    let dots = ".".repeat(8192);
+    for (name, token, reason) in [
+        ("bad signature", &zeros, Rejection::BadSignature),
+        ("unknown kid", &unknown, Rejection::UnknownKey),
+        ("dots", &dots, Rejection::Malformed),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| {
+                let refused = verify(black_box(token.as_bytes()), &ready, &route, keys.now)
+                    .expect_err("refused");
+                assert_eq!(refused.rejection, reason);
+            });
+        });
+    }
+    group.finish();
+
+    let mut group = c.benchmark_group("keys in the set");
+    for count in [2, 64] {
+        let mut keys = Keys::new(Algorithm::Es256);
+        while keys.set.len() < count {
+            keys.rotate();
+        }
+        let ready = keys.ready();
+        let token = keys.token(keys.signers.len() - 2);
+        group.bench_function(BenchmarkId::new("verify", count), |b| {
+            b.iter(|| {
+                verify(black_box(token.as_bytes()), &ready, &route, keys.now).expect("accepted")
+            });
+        });
+        group.bench_function(BenchmarkId::new("make ready", count), |b| {
+            b.iter(|| keys.ready())
+        });
+    }
+    group.finish();
+}
+
+fn issue(c: &mut Criterion) {
+    let mut group = c.benchmark_group("issue");
+    let (rng, audience) = (SystemRandom::new(), ["api".to_owned()]);
+    for alg in Algorithm::ALL {
+        let keys = Keys::new(alg);
+        let signer = keys.signers.first().expect("a signer");
+        group.bench_function(alg.as_str(), |b| {
+            b.iter(|| mint(signer, &grant(black_box(&audience)), keys.now, &rng).expect("a token"));
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(
+    benches,
+    verify_by_algorithm_and_state,
+    verify_hostile_and_crowded,
+    issue
+);
+criterion_main!(benches);

@@ -1,0 +1,84 @@
+//! The path that decides is the path that is forwarded, whatever the form of the target.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+
+mod harness;
+
+use harness::raw::exchange;
+use harness::{Gateway, Options};
+
+const ROUTES: &str = r#"
+routes:
+  - { name: admin, match: { prefix: /admin }, auth: { scopes_any: [write] }, upstream: echo }
+  - { name: site, match: { prefix: / }, auth: none, upstream: echo }
+"#;
+
+async fn ask(gateway: &Gateway, target: &str) -> (u16, serde_json::Value) {
+    let host = gateway.proxy.trim_start_matches("http://");
+    let target = target.replace("HOST", host);
+    let request = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    let answer = exchange(&gateway.proxy, request).await.expect("an answer");
+    (
+        answer.status,
+        serde_json::from_str(&answer.body).unwrap_or_default(),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_form_of_target_slips_past_a_protected_route() {
+    let gateway = Gateway::start(Options {
+        routes: ROUTES.to_owned(),
+        ..Options::default()
+    })
+    .await;
+    assert_eq!(ask(&gateway, "/admin/secret").await.0, 401);
+    assert_eq!(ask(&gateway, "http://HOST/admin/secret").await.0, 401);
+    for rootless in [
+        "admin/secret",
+        "admin",
+        "admin?x",
+        "?/admin",
+        "?x",
+        "@/admin",
+        "\\admin",
+        "x:/admin/x",
+        "a:80/admin/x",
+        "*",
+        "http:/admin",
+        "ftp://HOST/admin",
+        "/x#/admin",
+        "//admin",
+        "/%61dmin/%ff",
+    ] {
+        let (status, body) = ask(&gateway, rootless).await;
+        assert_eq!(status, 400, "{rootless}");
+        assert!(
+            body["log_id"].is_string(),
+            "{rootless}: every refusal has a Log ID"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_origin_gets_targets_in_origin_form() {
+    let gateway = Gateway::start(Options {
+        routes: ROUTES.to_owned(),
+        ..Options::default()
+    })
+    .await;
+    for (target, path, query) in [
+        ("/a/b?c=d", "/a/b", Some("c=d")),
+        ("http://HOST/a/b?c=d", "/a/b", Some("c=d")),
+        ("http://HOST", "/", None),
+        ("HTTP://HOST/%61", "/a", None),
+        ("/%7Ea%c3%a9", "/~a%C3%A9", None),
+    ] {
+        let (status, seen) = ask(&gateway, target).await;
+        assert_eq!(status, 200, "{target}");
+        assert_eq!(
+            (seen["path"].as_str(), seen["query"].as_str()),
+            (Some(path), query),
+            "{target}"
+        );
+    }
+}
