@@ -1,6 +1,11 @@
 //! The path that decides is the path that is forwarded, whatever the form of the target.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "test code"
+)]
 
 mod harness;
 
