@@ -185,6 +185,9 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
     let keys = Keys::new(Algorithm::Es256);
     let (good, ready, route) = (keys.token(0), keys.ready(), route());
     let (signed, _) = good.rsplit_once('.').expect("a signature");
+    let another = keys.token(1);
+    let (_, another) = another.rsplit_once('.').expect("a signature");
+    let swapped = format!("{signed}.{another}");
     let zeros = format!("{signed}.{}", "A".repeat(86));
     let unknown = Keys {
         signers: Keys::new(Algorithm::EdDsa).signers,
@@ -193,7 +196,8 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
     .token(0);
     let dots = ".".repeat(8192);
     for (name, token, reason) in [
-        ("bad signature", &zeros, Rejection::BadSignature),
+        ("signature of another", &swapped, Rejection::BadSignature),
+        ("signature of zeros", &zeros, Rejection::BadSignature),
         ("unknown kid", &unknown, Rejection::UnknownKey),
         ("dots", &dots, Rejection::Malformed),
     ] {
