@@ -127,7 +127,7 @@ impl Clock for SystemClock {
 pub struct SteadyClock {
     wall: Arc<dyn Clock>,
     origin: Instant,
-    /// What this clock would have shown at `origin`, in milliseconds; only ever raised.
+    /// What this clock would have shown at `origin`, in microseconds; only ever raised.
     at_origin: AtomicI64,
 }
 
@@ -144,21 +144,28 @@ impl SteadyClock {
 
     /// Never again shows a moment before `seen`, at which the installation is known to have run.
     pub fn not_before(&self, seen: Timestamp) {
-        let elapsed = millis(self.origin.elapsed());
+        let seen = seen.as_millis().saturating_mul(1000);
         self.at_origin
-            .fetch_max(seen.as_millis().saturating_sub(elapsed), Ordering::SeqCst);
+            .fetch_max(seen.saturating_sub(self.elapsed()), Ordering::SeqCst);
+    }
+
+    fn elapsed(&self) -> i64 {
+        i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX)
     }
 }
 
 impl Clock for SteadyClock {
     fn now(&self) -> Timestamp {
-        let elapsed = millis(self.origin.elapsed());
-        let wall = self.wall.now().as_millis().saturating_sub(elapsed);
+        // In this order: a pause between the two reads makes wall time look older, which changes
+        // nothing. The other way round every pause would push this clock ahead for good.
+        let wall = self.wall.now().as_millis().saturating_mul(1000);
+        let elapsed = self.elapsed();
+        let wall = wall.saturating_sub(elapsed);
         let before = self.at_origin.load(Ordering::Relaxed);
         if wall > before {
             self.at_origin.fetch_max(wall, Ordering::Relaxed);
         }
-        Timestamp(wall.max(before).saturating_add(elapsed))
+        Timestamp(wall.max(before).saturating_add(elapsed).div_euclid(1000))
     }
 }
 
@@ -172,6 +179,27 @@ mod tests {
     impl Clock for Settable {
         fn now(&self) -> Timestamp {
             Timestamp(self.0.load(Ordering::SeqCst))
+        }
+    }
+
+    /// A wall clock that is slow to answer, as when the thread is taken off its core.
+    #[derive(Debug)]
+    struct Slow(SystemClock);
+
+    impl Clock for Slow {
+        fn now(&self) -> Timestamp {
+            std::thread::park_timeout(Duration::from_millis(5));
+            let now = self.0.now();
+            std::thread::park_timeout(Duration::from_millis(5));
+            now
+        }
+    }
+
+    #[test]
+    fn pauses_never_push_a_steady_clock_ahead_of_wall_time() {
+        let clock = SteadyClock::new(Arc::new(Slow(SystemClock)));
+        for _ in 0..20 {
+            assert!(clock.now() <= SystemClock.now());
         }
     }
 
