@@ -64,6 +64,8 @@ impl Keys {
             trigger: Trigger::Manual,
             actor: Actor::Scheduler,
             reason: None,
+            seen_revision: None,
+            claim: None,
         }
     }
 

@@ -186,6 +186,7 @@ impl App {
             clock: env.clock,
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),
+            running: Arc::default(),
         });
         let health = HealthParts {
             log: env.log.clone(),

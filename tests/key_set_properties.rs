@@ -252,7 +252,7 @@ impl World {
     }
 
     fn rotate(&mut self, trigger: Trigger) -> Did {
-        match transition::decide_rotate(&self.set, &self.timing, self.now) {
+        match transition::decide_rotate(&self.set, &self.timing, None, self.now) {
             Err(refusal) => Did::Refused(refusal),
             Ok(Decision::Unchanged(earlier)) => Did::Unchanged(earlier.id),
             Ok(Decision::Execute) => {
@@ -373,6 +373,8 @@ fn order(trigger: Trigger) -> Order {
         trigger,
         actor: Actor::Admin("test".to_owned()),
         reason: None,
+        seen_revision: None,
+        claim: None,
     }
 }
 
@@ -630,7 +632,7 @@ fn inv09_a_purge_of_what_is_seen_always_executes() {
 fn inv10_rotate_is_idempotent_for_the_window() {
     explore(|step| {
         let (world, set) = (step.world, &step.world.set);
-        let inside = |at: Timestamp| transition::decide_rotate(set, &world.timing, at);
+        let inside = |at: Timestamp| transition::decide_rotate(set, &world.timing, None, at);
         if let Some(last) = &set.last_activation {
             let end = last.at.plus(world.timing.idempotency_window);
             let last_moment = Timestamp::from_millis(end.as_millis() - 1);

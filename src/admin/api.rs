@@ -7,13 +7,13 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, ETAG};
+use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::keys::signing_key::KidError;
-use crate::keys::transition::PurgeScope;
+use crate::keys::transition::{Order, PurgeScope};
 use crate::keys::{Actor, KeySet, Kid};
 use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, RotationOutcome};
 
@@ -21,7 +21,11 @@ use super::AdminParts;
 use super::auth::{Operator, Role};
 use super::body::{RestoreRequest, RotateRequest, parse};
 use super::error::ApiError;
+use super::idempotency;
 use super::views::{KeySetView, PreviewView, ReceiptView, RotationView};
+
+/// Says that an answer is the stored one of an earlier call with the same idempotency key.
+const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
@@ -86,10 +90,16 @@ pub(super) async fn rotate(
             } else {
                 StatusCode::ACCEPTED
             };
-            json(
+            let mut response = json(
                 status,
                 &RotationView::of(&outcome, parts.lifecycle.timing()),
-            )
+            );
+            if outcome.replayed {
+                response
+                    .headers_mut()
+                    .insert(REPLAYED, HeaderValue::from_static("true"));
+            }
+            response
         }
         Err(error) => error.answer(&parts),
     }
@@ -110,11 +120,22 @@ async fn try_rotate(
     if operator.role < needs {
         return Err(ApiError::forbidden(operator.role, needs));
     }
-    let purge = purge_command(&request, parts)?;
-    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
+    let claim = idempotency::claim(headers, "POST /admin/v1/keys/rotate", body)?;
+    let seen_revision = seen_revision(headers, request.seen_revision)?;
+    let purge = purge_command(&request, seen_revision, claim.is_some(), parts)?;
+    let running = match &claim {
+        Some(claim) => Some(parts.running.enter(&operator.name, claim)?),
+        None => None,
+    };
+    let order = Order {
+        seen_revision,
+        claim,
+        ..Lifecycle::order(Actor::Admin(operator.name), request.reason)
+    };
     let lifecycle = Arc::clone(&parts.lifecycle);
     // On a task of its own: the client may leave, the change runs to its end.
     let change = tokio::spawn(async move {
+        let _running = running;
         match purge {
             Some(command) => lifecycle.purge_scoped(&order, &command).await,
             None => lifecycle.rotate(&order).await,
@@ -124,16 +145,42 @@ async fn try_rotate(
     result.map_err(|error| ApiError::rotation(&error))
 }
 
+/// The revision that the caller looked at: of the body, or of `If-Match` (RFC 9110 §13.1.1) with the
+/// entity tag of `GET keys`.
+fn seen_revision(headers: &HeaderMap, in_body: Option<u64>) -> Result<Option<u64>, ApiError> {
+    let Some(value) = headers.get(IF_MATCH) else {
+        return Ok(in_body);
+    };
+    let tag = value.to_str().ok().and_then(|text| {
+        text.strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'))
+            .and_then(|revision| revision.parse().ok())
+    });
+    match (tag, in_body) {
+        (None, _) => Err(ApiError::bad_header(
+            "If-Match",
+            "it must be the one ETag that GET keys answered with, like \"7\"",
+        )),
+        (Some(tag), Some(body)) if tag != body => Err(ApiError::bad_header(
+            "If-Match",
+            "it names another revision than seen_revision in the body",
+        )),
+        (tag, _) => Ok(tag),
+    }
+}
+
 /// What to purge; it must say which keys it means, so that a retry cannot hit newer ones.
 fn purge_command(
     request: &RotateRequest,
+    seen_revision: Option<u64>,
+    has_key: bool,
     parts: &AdminParts,
 ) -> Result<Option<PurgeCommand>, ApiError> {
     if !request.purge {
         return Ok(None);
     }
     let scope = match &request.kids {
-        None if request.seen_revision.is_none() => {
+        None if seen_revision.is_none() && !has_key => {
             return Err(ApiError::precondition_required(
                 parts.lifecycle.current_set().revision,
             ));
@@ -146,7 +193,6 @@ fn purge_command(
     };
     Ok(Some(PurgeCommand {
         scope,
-        seen_revision: request.seen_revision,
         mistake_undo: request.mistake_undo.unwrap_or_default(),
     }))
 }

@@ -22,7 +22,7 @@ pub(super) struct RotateRequest {
     /// Whether every key that verifies dies at once.
     #[serde(default)]
     pub(super) purge: bool,
-    /// The revision that the caller looked at; demanded for a purge.
+    /// The revision that the caller looked at; a purge demands it, `kids` or an idempotency key.
     #[serde(default, deserialize_with = "present")]
     pub(super) seen_revision: Option<u64>,
     /// The keys to purge; all by default.
@@ -87,13 +87,11 @@ impl RotateRequest {
                 Ok(())
             }
         };
-        let of_purge = self.seen_revision.is_some()
-            || self.kids.is_some()
-            || self.keep_pending.is_some()
-            || self.mistake_undo.is_some();
+        let of_purge =
+            self.kids.is_some() || self.keep_pending.is_some() || self.mistake_undo.is_some();
         rule(
             of_purge && !self.purge,
-            "seen_revision, kids, keep_pending and mistake_undo belong to a purge: add \"purge\": true",
+            "kids, keep_pending and mistake_undo belong to a purge: add \"purge\": true",
         )?;
         rule(
             self.kids
@@ -161,7 +159,6 @@ mod tests {
             r#"{"purge":true,"seen_revision":"1"}"#,
             r#"{"purge":true,"force":true}"#,
             r#"{"reason":null}"#,
-            r#"{"seen_revision":1}"#,
             r#"{"kids":["a"]}"#,
             r#"{"purge":true,"kids":[]}"#,
             r#"{"purge":true,"kids":["a b"]}"#,

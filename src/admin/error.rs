@@ -123,10 +123,26 @@ impl ApiError {
         )
     }
 
+    pub(super) fn bad_header(name: &str, rule: &str) -> Self {
+        let detail = format!("nothing was changed: {name}: {rule}");
+        Self::new(StatusCode::BAD_REQUEST, "BAD_HEADER", detail)
+    }
+
+    pub(super) fn still_running() -> Self {
+        let detail =
+            "a request with this Idempotency-Key is still running; repeat it when that one \
+                      has answered"
+                .to_owned();
+        Self {
+            retry_after: Some(Duration::from_secs(1)),
+            ..Self::new(StatusCode::CONFLICT, "STILL_RUNNING", detail)
+        }
+    }
+
     pub(super) fn precondition_required(revision: u64) -> Self {
         let detail = format!(
-            "a purge must say which keys it means: send \"seen_revision\": the revision of the key set you looked at; \
-             the current revision is {revision}"
+            "a purge must say which keys it means: send \"seen_revision\" (the revision of the key set \
+             you looked at), \"kids\" or an Idempotency-Key; the current revision is {revision}"
         );
         Self::new(
             StatusCode::PRECONDITION_REQUIRED,
@@ -149,6 +165,23 @@ impl ApiError {
             }
             LifecycleError::Refused(refusal @ Refusal::RevisionAhead { .. }) => {
                 refused(StatusCode::PRECONDITION_FAILED, "REVISION_AHEAD", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::StaleRevision { .. }) => {
+                refused(StatusCode::PRECONDITION_FAILED, "STALE_REVISION", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::KnownKey(_)) => {
+                refused(StatusCode::CONFLICT, "KNOWN_KEY", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::MaxTtl(_)) => {
+                refused(StatusCode::BAD_REQUEST, "MAX_TTL", refusal)
+            }
+            LifecycleError::Refused(refusal @ Refusal::OtherBody) => refused(
+                StatusCode::UNPROCESSABLE_ENTITY,
+                "IDEMPOTENCY_KEY_REUSED",
+                refusal,
+            ),
+            LifecycleError::Refused(refusal @ Refusal::IdempotencyFull { .. }) => {
+                refused(StatusCode::TOO_MANY_REQUESTS, "IDEMPOTENCY_FULL", refusal)
             }
             LifecycleError::Refused(refusal @ Refusal::UnknownKid(_)) => {
                 refused(StatusCode::NOT_FOUND, "UNKNOWN_KID", refusal)

@@ -16,6 +16,7 @@ mod api;
 mod auth;
 mod body;
 mod error;
+mod idempotency;
 mod views;
 
 use std::fmt;
@@ -26,6 +27,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
+pub use idempotency::RunningCalls;
 
 use crate::clock::Clock;
 use crate::lifecycle::Lifecycle;
@@ -52,6 +54,8 @@ pub struct AdminParts {
     pub log: Log,
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// Calls with an idempotency key that are running.
+    pub running: Arc<RunningCalls>,
 }
 
 impl fmt::Debug for AdminParts {

@@ -69,6 +69,9 @@ pub(super) struct RotationView {
     activated: String,
     replaced: String,
     purged: Vec<String>,
+    /// Keys that a purge ended although they were newer than the revision its caller had seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    unseen: Vec<String>,
     keys: Vec<KeyView>,
     idempotency_window_until: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -167,6 +170,7 @@ impl RotationView {
             activated: activation.activated.to_string(),
             replaced: activation.replaced.to_string(),
             purged: activation.purged.iter().map(ToString::to_string).collect(),
+            unseen: activation.unseen.iter().map(ToString::to_string).collect(),
             keys: keys(&outcome.set),
             idempotency_window_until: window_until(activation, timing),
             receipt: outcome.receipt.as_deref().map(ReceiptView::of),
@@ -267,5 +271,6 @@ const fn kind(kind: ActivationKind) -> &'static str {
     match kind {
         ActivationKind::Rotate => "rotate",
         ActivationKind::Purge => "purge",
+        ActivationKind::Import => "import",
     }
 }

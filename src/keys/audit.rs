@@ -37,6 +37,14 @@ pub enum Event {
     ReplacePending,
     /// The longest token life time of the active key was raised.
     RaiseMaxTtl,
+    /// A key was taken over from a former system.
+    Import,
+    /// Keys whose purge had been declared a mistake count as compromised after all.
+    MarkCompromised,
+    /// Everything was sealed under another key-encryption key.
+    Reseal,
+    /// An earlier generation was made current by hand.
+    Recover,
 }
 
 /// One event of the life cycle.
@@ -67,6 +75,12 @@ pub struct AuditRecord {
     pub retired: Vec<Kid>,
     /// Key restored.
     pub restored: Option<Kid>,
+    /// Key taken over from a former system.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Kid>,
+    /// Purged keys that count as compromised from now on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub compromised: Vec<Kid>,
 }
 
 impl AuditRecord {
@@ -86,6 +100,8 @@ impl AuditRecord {
             purged: Vec::new(),
             retired: Vec::new(),
             restored: None,
+            imported: None,
+            compromised: Vec::new(),
         }
     }
 }

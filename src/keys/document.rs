@@ -10,15 +10,19 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 
 use super::audit::AuditRecord;
-use super::key_set::{Activation, KeySet, KeyState};
+use super::idempotency::StoredResult;
+use super::key_set::{Activation, KekDemand, KeySet, KeyState};
+use super::legacy::LegacyRules;
 use super::signing_key::{
     ActiveKey, Algorithm, DeprecatedKey, Kid, PendingKey, PublicJwk, PublicKey, SealedPrivate,
     Tombstone, millis,
 };
 use super::timing::MAX_KEYS;
 
-/// The schema that this version writes.
-pub(super) const SCHEMA: u32 = 1;
+/// The schema that this version writes. Older ones are read, and written anew by the next commit:
+/// 1 had no idempotency keys, imported keys or demand for a new key-encryption key.
+pub(super) const SCHEMA: u32 = 2;
+const OLDEST_SCHEMA: u32 = 1;
 
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -31,6 +35,10 @@ pub(super) struct Document {
     last_activation: Option<Activation>,
     last_purge: Option<Activation>,
     restore_epoch: u64,
+    #[serde(default)]
+    idempotency: Vec<StoredResult>,
+    #[serde(default)]
+    kek_demand: Option<KekDemand>,
     last_event: AuditRecord,
     high_water_time: Timestamp,
 }
@@ -55,12 +63,16 @@ struct KeyRecord {
     verify_until: Option<Timestamp>,
     #[serde(with = "millis")]
     max_ttl: Duration,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    legacy: Option<LegacyRules>,
 }
 
 /// A document that does not describe a key set.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
 pub(super) enum DocumentError {
-    #[error("schema {0} is not the schema {SCHEMA} that this version reads")]
+    #[error(
+        "its schema is {0}, this version reads {OLDEST_SCHEMA} to {SCHEMA}; run the version that wrote it, or a newer one"
+    )]
     Schema(u32),
     #[error("a key set has exactly one {state} key, this one has {count}", state = .state.as_str())]
     Count { state: KeyState, count: usize },
@@ -84,7 +96,7 @@ impl TryFrom<Document> for KeySet {
     type Error = DocumentError;
 
     fn try_from(document: Document) -> Result<Self, DocumentError> {
-        if document.schema != SCHEMA {
+        if !(OLDEST_SCHEMA..=SCHEMA).contains(&document.schema) {
             return Err(DocumentError::Schema(document.schema));
         }
         if document.keys.len() > MAX_KEYS {
@@ -122,6 +134,8 @@ impl TryFrom<Document> for KeySet {
             last_activation: document.last_activation,
             last_purge: document.last_purge,
             restore_epoch: document.restore_epoch,
+            idempotency: document.idempotency,
+            kek_demand: document.kek_demand,
             last_event: document.last_event,
             high_water_time: document.high_water_time,
         })
@@ -202,6 +216,7 @@ impl KeyRecord {
             published_at: self.published_at,
             published_revision: self.published_revision,
             max_ttl: self.max_ttl,
+            legacy: self.legacy,
         }
     }
 
@@ -219,6 +234,7 @@ impl KeyRecord {
             deprecated_at: None,
             verify_until: None,
             max_ttl: public.max_ttl,
+            legacy: public.legacy,
         }
     }
 }
@@ -249,6 +265,8 @@ impl From<KeySet> for Document {
             last_activation: set.last_activation,
             last_purge: set.last_purge,
             restore_epoch: set.restore_epoch,
+            idempotency: set.idempotency,
+            kek_demand: set.kek_demand,
             last_event: set.last_event,
             high_water_time: set.high_water_time,
         }

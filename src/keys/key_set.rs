@@ -7,7 +7,10 @@ use crate::clock::Timestamp;
 
 use super::audit::AuditRecord;
 use super::document::Document;
-use super::signing_key::{ActiveKey, DeprecatedKey, Kid, PendingKey, PublicKey, Tombstone};
+use super::idempotency::StoredResult;
+use super::signing_key::{
+    ActiveKey, DeprecatedKey, Kid, PendingKey, PublicJwk, PublicKey, Tombstone,
+};
 
 /// The states in which a key verifies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -54,6 +57,8 @@ pub enum ActivationKind {
     Rotate,
     /// Rotation with purge.
     Purge,
+    /// A key taken over from a former system began to sign.
+    Import,
 }
 
 /// The last activation: what a repeated Rotate inside the window answers with.
@@ -76,6 +81,21 @@ pub struct Activation {
     pub replaced: Kid,
     /// Every key that a purge ended.
     pub purged: Vec<Kid>,
+    /// Those of them that the caller had not seen: published after the revision it named.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unseen: Vec<Kid>,
+}
+
+/// After a compromise: private halves must no longer be sealed under the keys that were in use.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KekDemand {
+    /// When it was first demanded.
+    pub since: Timestamp,
+    /// The purge that demands it.
+    pub purge_id: Uuid,
+    /// Identifiers of the key-encryption keys in use then.
+    pub compromised: Vec<String>,
 }
 
 /// The whole key state of one issuer. One active and one pending key, by construction.
@@ -98,6 +118,10 @@ pub struct KeySet {
     pub last_activation: Option<Activation>,
     /// The last purge.
     pub last_purge: Option<Activation>,
+    /// Results kept under a caller's idempotency key, newest first.
+    pub idempotency: Vec<StoredResult>,
+    /// A new key-encryption key is demanded, since a compromise.
+    pub kek_demand: Option<KekDemand>,
     /// How often a purge was undone. A set with a lower one than seen before revives nothing.
     pub restore_epoch: u64,
     /// The record of the event that made this revision.
@@ -141,5 +165,15 @@ impl KeySet {
                 .tombstones
                 .iter()
                 .any(|tombstone| tombstone.kid == *kid)
+    }
+
+    /// Whether a live key or a tombstone has this public half, whatever its name.
+    #[must_use]
+    pub fn knows_public_half(&self, jwk: &PublicJwk) -> bool {
+        self.verifying().any(|(_, key)| key.jwk == *jwk)
+            || self
+                .tombstones
+                .iter()
+                .any(|tombstone| tombstone.public_jwk == *jwk)
     }
 }

@@ -8,15 +8,19 @@
 
 pub mod audit;
 mod document;
+pub mod idempotency;
 pub mod jwks;
 pub mod key_set;
 pub mod ledger;
+pub mod legacy;
 pub mod signing_key;
 pub mod timing;
 pub mod transition;
 
 pub use audit::{Actor, AuditRecord, Event};
-pub use key_set::{Activation, ActivationKind, KeySet, KeyState, Trigger};
+pub use idempotency::IdempotencyKey;
+pub use key_set::{Activation, ActivationKind, KekDemand, KeySet, KeyState, Trigger};
+pub use legacy::LegacyRules;
 pub use signing_key::{
     ActiveKey, Algorithm, DeprecatedKey, End, FreshKey, Kid, PendingKey, PublicJwk, PublicKey,
     SealedPrivate, Tombstone,

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 use crate::clock::Timestamp;
 
+use super::legacy::LegacyRules;
+
 /// Longest key identifier in bytes.
 pub const MAX_KID_BYTES: usize = 128;
 
@@ -242,6 +244,8 @@ pub struct PublicKey {
     pub published_revision: u64,
     /// Longest life time of a token it may sign.
     pub max_ttl: Duration,
+    /// Rules of the tokens it signed elsewhere, when it was imported.
+    pub legacy: Option<LegacyRules>,
 }
 
 /// A newly generated key on its way into a set.
@@ -336,6 +340,9 @@ pub struct Tombstone {
     /// Whether that purge was declared a mistake that may be undone; otherwise the key counts as
     /// compromised.
     pub mistake_undo: bool,
+    /// Rules of the tokens it signed elsewhere, when it was imported.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub legacy: Option<LegacyRules>,
 }
 
 /// Durations in the document are integer milliseconds.

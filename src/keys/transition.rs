@@ -4,6 +4,7 @@
 //! reason is checked again inside it: `decide_*` says whether anything is to happen, the other
 //! half makes the next set. Both are pure; `lifecycle` alone commits what they return.
 
+mod import;
 mod purge;
 mod restore;
 
@@ -15,14 +16,16 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 
 use super::audit::{Actor, AuditRecord, Event};
+use super::idempotency::{self, Claim};
 use super::key_set::{Activation, ActivationKind, KeySet, Trigger};
 use super::signing_key::{
     ActiveKey, DeprecatedKey, End, FreshKey, Kid, PendingKey, PublicKey, Tombstone,
 };
 use super::timing::{MAX_KEYS, RETIRED_TOMBSTONE, Timing};
 
+pub use import::{Imported, import};
 pub use purge::{PurgeScope, decide_purge, decide_scoped_purge, purge, purge_all};
-pub use restore::restore;
+pub use restore::{mark_compromised, restore};
 
 /// Who asks for a step, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +38,10 @@ pub struct Order {
     pub actor: Actor,
     /// The operator's words.
     pub reason: Option<String>,
+    /// The revision that the caller looked at, if it says so.
+    pub seen_revision: Option<u64>,
+    /// The caller's name for this attempt, if it gave one.
+    pub claim: Option<Claim>,
 }
 
 /// Whether a requested step is to happen.
@@ -87,6 +94,34 @@ pub enum Refusal {
         "the key {0} would verify nothing any more: it never signed, or all its tokens have expired"
     )]
     NothingToRestore(Kid),
+    /// The caller looked at an older key set than the one that a rotation would change.
+    #[error(
+        "seen_revision {seen} is not the current revision {current}: the key set has changed since; look again"
+    )]
+    StaleRevision {
+        /// What the caller named.
+        seen: u64,
+        /// What is current.
+        current: u64,
+    },
+    /// A key of that name or with that public half is known already.
+    #[error("the key {0} is known already, alive or dead; a key is imported once")]
+    KnownKey(Kid),
+    /// A longer life time than any token may have.
+    #[error("max_ttl {0:?} is out of bounds: 1s to 24h")]
+    MaxTtl(Duration),
+    /// The idempotency key was used for something else.
+    #[error("this Idempotency-Key was used with another body; use a new one for a new request")]
+    OtherBody,
+    /// The actor has used up its idempotency keys for a day.
+    #[error(
+        "{max} results are stored for this actor already; use one Idempotency-Key per attempt, or none; the next is free at {free_at}",
+        max = idempotency::MAX_PER_ACTOR
+    )]
+    IdempotencyFull {
+        /// When the oldest is forgotten.
+        free_at: Timestamp,
+    },
     /// The caller names a revision that does not exist yet.
     #[error("seen_revision {seen} lies ahead of the current revision {current}")]
     RevisionAhead {
@@ -121,21 +156,36 @@ pub fn bootstrap(
         tombstones: Vec::new(),
         last_activation: None,
         last_purge: None,
+        idempotency: Vec::new(),
+        kek_demand: None,
         restore_epoch: 0,
         last_event,
         high_water_time: now,
     }
 }
 
-/// Whether a plain rotation is to happen.
+/// Whether a plain rotation is to happen. `seen_revision` is what the caller looked at, if it says
+/// so: inside the window it gets the earlier result all the same, outside a stale one is refused.
 ///
 /// # Errors
-/// A [`Refusal`] when the set is full or the pending key is too young.
-pub fn decide_rotate(set: &KeySet, timing: &Timing, now: Timestamp) -> Result<Decision, Refusal> {
+/// A [`Refusal`] when the caller's view is stale, the set is full or the pending key is too young.
+pub fn decide_rotate(
+    set: &KeySet,
+    timing: &Timing,
+    seen_revision: Option<u64>,
+    now: Timestamp,
+) -> Result<Decision, Refusal> {
+    refuse_ahead(set, seen_revision)?;
     if let Some(last) = &set.last_activation
         && now < last.at.plus(timing.idempotency_window)
     {
         return Ok(Decision::Unchanged(Box::new(last.clone())));
+    }
+    if let Some(seen) = seen_revision.filter(|seen| *seen != set.revision) {
+        return Err(Refusal::StaleRevision {
+            seen,
+            current: set.revision,
+        });
     }
     if set.len() >= MAX_KEYS {
         return Err(Refusal::KeySetFull(set.len()));
@@ -178,6 +228,7 @@ pub fn rotate(
         activated: set.pending.public.kid.clone(),
         replaced: old.public.kid.clone(),
         purged: Vec::new(),
+        unseen: Vec::new(),
     };
     let set = KeySet {
         revision,
@@ -194,6 +245,13 @@ pub fn rotate(
         deprecated: std::iter::once(deprecated)
             .chain(set.deprecated.iter().cloned())
             .collect(),
+        idempotency: idempotency::remember(
+            set,
+            &order.actor,
+            order.claim.as_ref(),
+            &activation,
+            now,
+        ),
         last_activation: Some(activation.clone()),
         high_water_time: now,
         ..set.clone()
@@ -306,6 +364,17 @@ pub fn next_rotation_at(set: &KeySet, timing: &Timing) -> Timestamp {
     set.active.activated_at.plus(timing.rotation_interval)
 }
 
+/// A revision that does not exist yet was seen by nobody.
+fn refuse_ahead(set: &KeySet, seen_revision: Option<u64>) -> Result<(), Refusal> {
+    match seen_revision.filter(|seen| *seen > set.revision) {
+        Some(seen) => Err(Refusal::RevisionAhead {
+            seen,
+            current: set.revision,
+        }),
+        None => Ok(()),
+    }
+}
+
 /// From when on the pending key may sign: every JWKS answer that can still be cached holds it.
 /// At bootstrap that is at once, because no answer without it was ever given.
 fn pending_ready_at(set: &KeySet, timing: &Timing) -> Timestamp {
@@ -327,6 +396,7 @@ fn publish(fresh: FreshKey, revision: u64, timing: &Timing, now: Timestamp) -> P
             published_at: now,
             published_revision: revision,
             max_ttl: timing.max_token_ttl,
+            legacy: None,
         },
         sealed: fresh.sealed,
     }
@@ -366,5 +436,6 @@ fn tombstone(
         tombstone_until: verify_until,
         purge_id: None,
         mistake_undo: false,
+        legacy: key.legacy.clone(),
     }
 }

@@ -163,6 +163,8 @@ impl Lifecycle {
             trigger: Trigger::Manual,
             actor,
             reason,
+            seen_revision: None,
+            claim: None,
         }
     }
 

@@ -12,7 +12,7 @@ use crate::keys::{KeySet, Kid};
 use crate::telemetry::{Level, RotationKind};
 
 use super::drain::Receipt;
-use super::rotate::RotationOutcome;
+use super::rotate::{RotationOutcome, recall};
 use super::step::MAX_ATTEMPTS;
 use super::{Lifecycle, LifecycleError};
 
@@ -21,8 +21,6 @@ use super::{Lifecycle, LifecycleError};
 pub struct PurgeCommand {
     /// The keys.
     pub scope: PurgeScope,
-    /// The revision that the caller looked at; may be left out when keys are named.
-    pub seen_revision: Option<u64>,
     /// Whether the keys are declared not compromised, so that they can be restored.
     pub mistake_undo: bool,
 }
@@ -40,10 +38,13 @@ impl Lifecycle {
     ) -> Result<RotationOutcome, LifecycleError> {
         let command = PurgeCommand {
             scope: PurgeScope::All,
-            seen_revision: Some(seen_revision),
             mistake_undo: false,
         };
-        self.purge_scoped(order, &command).await
+        let order = Order {
+            seen_revision: Some(seen_revision),
+            ..order.clone()
+        };
+        self.purge_scoped(&order, &command).await
     }
 
     /// Ends the keys in scope, provided that one which the caller saw still verifies; answers when
@@ -70,14 +71,17 @@ impl Lifecycle {
     ) -> Result<RotationOutcome, LifecycleError> {
         let PurgeCommand {
             scope,
-            seen_revision,
             mistake_undo,
         } = command;
         let mut fresh = None;
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
             let (set, now) = (loaded.set, loaded.store_now);
-            let decision = transition::decide_scoped_purge(&set, scope, *seen_revision)?;
+            if let Some(earlier) = recall(&set, order, now)? {
+                let receipt = self.receipt(earlier.id);
+                return Ok(RotationOutcome::replayed(earlier, set, receipt));
+            }
+            let decision = transition::decide_scoped_purge(&set, scope, order.seen_revision)?;
             if let Decision::Unchanged(earlier) = decision {
                 let receipt = self.receipt(earlier.id);
                 return Ok(RotationOutcome {
@@ -116,6 +120,29 @@ impl Lifecycle {
             let next = transition::restore(&loaded.set, kid, order, loaded.store_now)?;
             if self.commit(&loaded.set, next.clone()).await? {
                 return Ok(next);
+            }
+        }
+        Err(LifecycleError::Contention(MAX_ATTEMPTS))
+    }
+
+    /// Declares purged keys compromised after all: nothing can restore them from now on. False when
+    /// they were already.
+    ///
+    /// # Errors
+    /// [`LifecycleError`]; then the keys are as before.
+    pub async fn mark_compromised(
+        &self,
+        order: &Order,
+        kids: &[Kid],
+    ) -> Result<(bool, KeySet), LifecycleError> {
+        for _attempt in 0..MAX_ATTEMPTS {
+            let loaded = self.load().await?;
+            let next = transition::mark_compromised(&loaded.set, kids, order, loaded.store_now)?;
+            let Some(next) = next else {
+                return Ok((false, loaded.set));
+            };
+            if self.commit(&loaded.set, next.clone()).await? {
+                return Ok((true, next));
             }
         }
         Err(LifecycleError::Contention(MAX_ATTEMPTS))

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::keys::transition::{self, Activated, Decision, Order};
+use crate::clock::Timestamp;
+use crate::keys::idempotency::{self, Recalled};
+use crate::keys::transition::{self, Activated, Decision, Order, Refusal};
 use crate::keys::{Activation, KeySet, Trigger};
 use crate::telemetry::{self, RotationKind, RotationResult};
 
@@ -16,6 +18,8 @@ use super::{Lifecycle, LifecycleError};
 pub struct RotationOutcome {
     /// False when it had already happened.
     pub changed: bool,
+    /// It is the stored result of an earlier call with the same idempotency key.
+    pub replayed: bool,
     /// The rotation, this one or the earlier one.
     pub activation: Activation,
     /// The key set after it.
@@ -43,9 +47,14 @@ impl Lifecycle {
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
             let (set, now) = (loaded.set, loaded.store_now);
-            if let Decision::Unchanged(earlier) = transition::decide_rotate(&set, timing, now)? {
+            if let Some(earlier) = recall(&set, order, now)? {
+                return Ok(RotationOutcome::replayed(earlier, set, None));
+            }
+            let decision = transition::decide_rotate(&set, timing, order.seen_revision, now)?;
+            if let Decision::Unchanged(earlier) = decision {
                 return Ok(RotationOutcome::unchanged(*earlier, set));
             }
+            refuse_unstorable(&set, order, now)?;
             let key = match fresh.take() {
                 Some(key) => key,
                 None => self.fresh_key(set.revision).await?,
@@ -71,7 +80,7 @@ impl Lifecycle {
             Trigger::Automatic => telemetry::Trigger::Automatic,
         };
         let result = match result {
-            Ok(outcome) if outcome.changed => RotationResult::Success,
+            Ok(outcome) if outcome.changed && !outcome.replayed => RotationResult::Success,
             Ok(_) => RotationResult::Unchanged,
             Err(_) => RotationResult::Failure,
         };
@@ -81,10 +90,49 @@ impl Lifecycle {
     }
 }
 
+/// The result of an earlier call with the same idempotency key.
+pub(super) fn recall(
+    set: &KeySet,
+    order: &Order,
+    now: Timestamp,
+) -> Result<Option<Activation>, Refusal> {
+    let Some(claim) = &order.claim else {
+        return Ok(None);
+    };
+    match idempotency::recall(set, &order.actor, claim, now) {
+        Recalled::Nothing => Ok(None),
+        Recalled::Result(stored) => Ok(Some(stored.activation.clone())),
+        Recalled::OtherBody => Err(Refusal::OtherBody),
+    }
+}
+
+/// A plain rotation whose result could not be kept would not be idempotent, as its caller expects.
+fn refuse_unstorable(set: &KeySet, order: &Order, now: Timestamp) -> Result<(), Refusal> {
+    let full = idempotency::full_until(set, &order.actor, now);
+    match full.filter(|_| order.claim.is_some()) {
+        Some(free_at) => Err(Refusal::IdempotencyFull { free_at }),
+        None => Ok(()),
+    }
+}
+
 impl RotationOutcome {
+    pub(super) fn replayed(
+        earlier: Activation,
+        set: KeySet,
+        receipt: Option<Arc<Receipt>>,
+    ) -> Self {
+        Self {
+            changed: true,
+            replayed: true,
+            receipt,
+            ..Self::unchanged(earlier, set)
+        }
+    }
+
     pub(super) fn unchanged(earlier: Activation, set: KeySet) -> Self {
         Self {
             changed: false,
+            replayed: false,
             activation: earlier,
             set: Arc::new(set),
             receipt: None,
@@ -94,6 +142,7 @@ impl RotationOutcome {
     pub(super) fn changed(next: Activated, receipt: Option<Arc<Receipt>>) -> Self {
         Self {
             changed: true,
+            replayed: false,
             activation: next.activation,
             set: Arc::new(next.set),
             receipt,

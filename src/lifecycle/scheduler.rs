@@ -45,6 +45,8 @@ impl Lifecycle {
                 trigger: Trigger::Automatic,
                 actor: Actor::Scheduler,
                 reason: None,
+                seen_revision: None,
+                claim: None,
             })
             .await?;
         }

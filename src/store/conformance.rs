@@ -122,6 +122,8 @@ fn order() -> Order {
         trigger: Trigger::Manual,
         actor: Actor::Admin("ops".to_owned()),
         reason: Some("a drill".to_owned()),
+        seen_revision: None,
+        claim: None,
     }
 }
 

@@ -2,11 +2,12 @@
 
 use crate::clock::Timestamp;
 use crate::keys::audit::{AuditRecord, Event};
+use crate::keys::idempotency;
 use crate::keys::key_set::{Activation, ActivationKind, KeySet};
 use crate::keys::signing_key::{DeprecatedKey, End, FreshKey, Kid, PublicKey, Tombstone};
 use crate::keys::timing::{PURGED_TOMBSTONE_MIN, Timing};
 
-use super::{Activated, Decision, Order, Refusal, activate, publish, tombstone};
+use super::{Activated, Decision, Order, Refusal, activate, publish, refuse_ahead, tombstone};
 
 /// Which keys a purge is to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,12 +44,7 @@ pub fn decide_scoped_purge(
     scope: &PurgeScope,
     seen_revision: Option<u64>,
 ) -> Result<Decision, Refusal> {
-    if let Some(seen) = seen_revision.filter(|seen| *seen > set.revision) {
-        return Err(Refusal::RevisionAhead {
-            seen,
-            current: set.revision,
-        });
-    }
+    refuse_ahead(set, seen_revision)?;
     let still_verifies = match scope {
         PurgeScope::All => set
             .verifying()
@@ -162,6 +158,7 @@ pub fn purge(
             .iter()
             .map(|tombstone| tombstone.kid.clone())
             .collect(),
+        unseen: unseen(set, &buried, order.seen_revision),
     };
     let published =
         (pending.public.published_revision == revision).then(|| pending.public.kid.clone());
@@ -189,6 +186,13 @@ pub fn purge(
             set.last_activation.clone()
         },
         last_purge: Some(activation.clone()),
+        idempotency: idempotency::remember(
+            set,
+            &order.actor,
+            order.claim.as_ref(),
+            &activation,
+            now,
+        ),
         high_water_time: now,
         ..set.clone()
     };
@@ -196,6 +200,17 @@ pub fn purge(
         set: next,
         activation,
     }
+}
+
+/// The dead keys that the caller had not seen: what a stale purge ended beyond its knowledge.
+fn unseen(set: &KeySet, buried: &[Tombstone], seen_revision: Option<u64>) -> Vec<Kid> {
+    let new = |kid: &Kid| {
+        set.verifying().any(|(_, key)| {
+            key.kid == *kid && seen_revision.is_some_and(|seen| key.published_revision > seen)
+        })
+    };
+    let kids = buried.iter().map(|tombstone| &tombstone.kid);
+    kids.filter(|kid| new(kid)).cloned().collect()
 }
 
 /// What becomes of the two keys that a set always has.

@@ -1,9 +1,9 @@
-//! Restore: the undo of a purge that was declared a mistake.
+//! Restore, the undo of a purge that was declared a mistake; and the end of that possibility.
 
 use crate::clock::Timestamp;
 use crate::keys::audit::{AuditRecord, Event};
 use crate::keys::key_set::KeySet;
-use crate::keys::signing_key::{DeprecatedKey, End, Kid, PublicKey};
+use crate::keys::signing_key::{DeprecatedKey, End, Kid, PublicKey, Tombstone};
 use crate::keys::timing::MAX_KEYS;
 
 use super::{Order, Refusal};
@@ -48,6 +48,7 @@ pub fn restore(set: &KeySet, kid: &Kid, order: &Order, now: Timestamp) -> Result
             published_at: now,
             published_revision: revision,
             max_ttl: dead.max_ttl,
+            legacy: dead.legacy.clone(),
         },
         activated_at,
         deprecated_at: dead.deprecated_at.unwrap_or(dead.died_at),
@@ -74,4 +75,55 @@ pub fn restore(set: &KeySet, kid: &Kid, order: &Order, now: Timestamp) -> Result
         high_water_time: now,
         ..set.clone()
     })
+}
+
+/// Declares purged keys compromised after all: they can never be restored from now on. The mark is
+/// only ever raised. `None` when every key named counts as compromised already.
+///
+/// # Errors
+/// A [`Refusal`] when a key named was not purged.
+pub fn mark_compromised(
+    set: &KeySet,
+    kids: &[Kid],
+    order: &Order,
+    now: Timestamp,
+) -> Result<Option<KeySet>, Refusal> {
+    let now = now.max(set.high_water_time);
+    for kid in kids {
+        let purged = |tombstone: &Tombstone| tombstone.kid == *kid && tombstone.end == End::Purged;
+        if !set.tombstones.iter().any(purged) {
+            return Err(if set.knows(kid) {
+                Refusal::NotPurged(kid.clone())
+            } else {
+                Refusal::UnknownKid(kid.clone())
+            });
+        }
+    }
+    let raised = |tombstone: &Tombstone| tombstone.mistake_undo && kids.contains(&tombstone.kid);
+    let compromised: Vec<Kid> = set
+        .tombstones
+        .iter()
+        .filter(|tombstone| raised(tombstone))
+        .map(|tombstone| tombstone.kid.clone())
+        .collect();
+    if compromised.is_empty() {
+        return Ok(None);
+    }
+    let revision = set.revision + 1;
+    let tombstones = set.tombstones.iter().cloned().map(|tombstone| Tombstone {
+        mistake_undo: tombstone.mistake_undo && !kids.contains(&tombstone.kid),
+        ..tombstone
+    });
+    Ok(Some(KeySet {
+        revision,
+        tombstones: tombstones.collect(),
+        last_event: AuditRecord {
+            reason: order.reason.clone(),
+            event_id: Some(order.id),
+            compromised,
+            ..AuditRecord::new(revision, now, Event::MarkCompromised, order.actor.clone())
+        },
+        high_water_time: now,
+        ..set.clone()
+    }))
 }
