@@ -144,6 +144,7 @@ impl App {
             issuer: config.issuer.url.clone(),
             algorithm: config.issuer.algorithm,
             timing: config.keys.timing.clone(),
+            audience: config.issuer.audience.clone(),
         };
         let lifecycle = Lifecycle::start(parts, policy, worker_names(config)).await?;
 

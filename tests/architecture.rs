@@ -72,7 +72,14 @@ const UNITS: &[Unit] = &[
         "keygen",
         2,
         &["keys"],
-        &["base64", "ring", "rsa", "thiserror", "zeroize"],
+        &[
+            "base64",
+            "ring",
+            "rsa",
+            "rustls_pki_types",
+            "thiserror",
+            "zeroize",
+        ],
     ),
     unit(
         "store",
@@ -136,6 +143,7 @@ const UNITS: &[Unit] = &[
             "thiserror",
             "tokio",
             "uuid",
+            "zeroize",
         ],
     ),
     unit(
@@ -183,9 +191,18 @@ const UNITS: &[Unit] = &[
     unit(
         "admin",
         4,
-        &["clock", "http", "keys", "lifecycle", "log_id", "telemetry"],
+        &[
+            "clock",
+            "http",
+            "keygen",
+            "keys",
+            "lifecycle",
+            "log_id",
+            "telemetry",
+        ],
         &[
             "axum",
+            "base64",
             "bytes",
             "http",
             "ring",
@@ -194,6 +211,7 @@ const UNITS: &[Unit] = &[
             "subtle",
             "tokio",
             "uuid",
+            "zeroize",
         ],
     ),
     unit(

@@ -324,6 +324,7 @@ async fn another(
         issuer: gateway.config.issuer.url.clone(),
         algorithm: Algorithm::Es256,
         timing: gateway.config.keys.timing.clone(),
+        audience: gateway.config.issuer.audience.clone(),
     };
     change(&mut policy);
     Lifecycle::start(parts, policy, vec!["worker".to_owned()]).await

@@ -98,6 +98,17 @@ pub(super) struct Operator {
     pub(super) role: Role,
 }
 
+impl Operator {
+    /// Refuses an operator of a lower role.
+    pub(super) fn needs(&self, role: Role) -> Result<(), ApiError> {
+        if self.role < role {
+            Err(ApiError::forbidden(self.role, role))
+        } else {
+            Ok(())
+        }
+    }
+}
+
 /// Checks admin tokens.
 #[derive(Debug)]
 pub struct Authenticator {

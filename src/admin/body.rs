@@ -1,6 +1,8 @@
 //! Request bodies: exactly the documented members; an unknown, repeated, null or wrongly typed one
 //! is refused before anything happens.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -48,8 +50,23 @@ pub(super) struct RestoreRequest {
     pub(super) reason: Option<String>,
 }
 
+/// `500ms`, `30s`, `5m`, `1h`: a whole number and its unit.
+pub(super) fn duration(text: &str) -> Option<Duration> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at_checked(digits)?;
+    let number: u64 = number.parse().ok()?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    number.checked_mul(millis).map(Duration::from_millis)
+}
+
 /// A member that is there has a value: `null` is not the same as leaving it out.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -113,7 +130,7 @@ impl RestoreRequest {
     }
 }
 
-fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
     match reason {
         Some(reason) if reason.chars().count() > MAX_REASON => Err(ApiError::bad_body(format!(
             "reason is longer than {MAX_REASON} characters"

@@ -7,6 +7,8 @@
 //! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
+//! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
+//! | `POST /admin/v1/keys/import` | admin | takes over a signing key of a former system |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
 //! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
@@ -17,6 +19,7 @@ mod auth;
 mod body;
 mod error;
 mod idempotency;
+mod import;
 mod views;
 
 use std::fmt;
@@ -34,8 +37,10 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 5] = [
+pub const ENDPOINTS: [&str; 7] = [
     "keys",
+    "keys_compromised",
+    "keys_import",
     "keys_preview",
     "keys_purges",
     "keys_restore",
@@ -71,7 +76,12 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/keys/preview", get(api::preview))
         .route("/admin/v1/keys/purges/{id}", get(api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
+        .route("/admin/v1/keys/import", post(import::import))
         .route("/admin/v1/keys/{kid}/restore", post(api::restore))
+        .route(
+            "/admin/v1/keys/{kid}/compromised",
+            post(import::compromised),
+        )
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

@@ -124,11 +124,24 @@ impl AdminClient {
     }
 
     pub(super) fn post(&self, path: &str, body: &Value) -> Result<Value, Failure> {
+        self.post_once(path, body, None)
+    }
+
+    /// As [`AdminClient::post`], under an idempotency key.
+    pub(super) fn post_once(
+        &self,
+        path: &str,
+        body: &Value,
+        idempotency_key: Option<&str>,
+    ) -> Result<Value, Failure> {
         let url = format!("{}{path}", self.base);
-        let request = self
+        let mut request = self
             .agent
             .post(&url)
             .header("Authorization", self.authorization().as_str());
+        if let Some(key) = idempotency_key {
+            request = request.header("Idempotency-Key", key);
+        }
         self.answer(request.send_json(body))
     }
 

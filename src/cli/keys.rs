@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::admin_client::{AdminClient, AdminTarget};
 use super::exit::Failure;
+use super::keys_import::{self, ImportArgs};
 use super::out::say;
 
 #[derive(Debug, Args)]
@@ -44,6 +45,20 @@ For a leaked key:
 Every key that verifies now dies at once, and every token with it. The command asks first; in a
 script add --yes, and --seen-revision so that a repeated call cannot kill clients that recovered.")]
     Rotate(RotateArgs),
+    /// Take over a signing key of a former system, so that its tokens go on working
+    Import(ImportArgs),
+    /// Declare a key compromised whose purge was made with --mistake-undo: nothing can restore it
+    Compromised {
+        #[command(flatten)]
+        target: AdminTarget,
+        #[command(flatten)]
+        output: OutputFormat,
+        /// The purged key
+        kid: String,
+        /// Why, for the audit (at most 256 characters)
+        #[arg(long, value_name = "TEXT")]
+        reason: Option<String>,
+    },
     /// Undo a purge that was made with --mistake-undo, for one key: it verifies again
     Restore {
         #[command(flatten)]
@@ -67,8 +82,9 @@ struct RotateArgs {
     /// Purge: only new keys are valid, at once; every token issued so far is refused
     #[arg(long)]
     purge: bool,
-    /// With --purge: the revision of the key set you looked at; the current one by default
-    #[arg(long, value_name = "N", requires = "purge")]
+    /// The revision of the key set you looked at; a plain Rotate is refused when it has changed
+    /// since, a purge ends only if a key of that revision still verifies (default: the current one)
+    #[arg(long, value_name = "N")]
     seen_revision: Option<u64>,
     /// With --purge: end this key alone (may be repeated)
     #[arg(long = "kid", value_name = "KID", requires = "purge")]
@@ -79,6 +95,10 @@ struct RotateArgs {
     /// With --purge: the keys are not compromised, and `keys restore` may bring them back
     #[arg(long, requires = "purge")]
     mistake_undo: bool,
+    /// A name for this attempt, kept for 24 hours: a repeated call with it gets the first one's
+    /// result (1 to 64 visible ASCII characters)
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
     /// Why, for the audit (at most 256 characters)
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -87,8 +107,8 @@ struct RotateArgs {
     yes: bool,
 }
 
-#[derive(Debug, Args)]
-struct OutputFormat {
+#[derive(Clone, Copy, Debug, Args)]
+pub(super) struct OutputFormat {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
     output: Output,
@@ -105,6 +125,13 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
         KeysVerb::List { target, output } => list(target, output.output),
         KeysVerb::Preview { target, output } => preview(target, output.output),
         KeysVerb::Rotate(args) => rotate(args),
+        KeysVerb::Import(args) => keys_import::run(args),
+        KeysVerb::Compromised {
+            target,
+            output,
+            kid,
+            reason,
+        } => compromised(target, *output, kid, reason.as_deref()),
         KeysVerb::Restore {
             target,
             output,
@@ -134,6 +161,20 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn compromised(
+    target: &AdminTarget,
+    output: OutputFormat,
+    kid: &str,
+    reason: Option<&str>,
+) -> Result<ExitCode, Failure> {
+    let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
+    let path = format!("/admin/v1/keys/{kid}/compromised");
+    let set = target.client()?.post(&path, &body)?;
+    let what = format!("{kid} counts as compromised and can never be restored");
+    print_set(&set, output, &what);
+    Ok(ExitCode::SUCCESS)
+}
+
 fn restore(
     target: &AdminTarget,
     output: Output,
@@ -143,16 +184,8 @@ fn restore(
     let client = target.client()?;
     let body = reason.map_or_else(|| json!({}), |reason| json!({ "reason": reason }));
     let set = client.post(&format!("/admin/v1/keys/{kid}/restore"), &body)?;
-    match output {
-        Output::Json => print_json(&set),
-        Output::Table => {
-            say(&format!(
-                "restored {kid}, to verify only; revision {}",
-                member(&set, "revision")
-            ));
-            print_keys(&set);
-        }
-    }
+    let what = format!("restored {kid}, to verify only");
+    print_set(&set, OutputFormat { output }, &what);
     Ok(ExitCode::SUCCESS)
 }
 
@@ -202,6 +235,8 @@ fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
             "seen_revision".to_owned(),
             json!(seen_revision(args, &client)?),
         );
+    } else if let Some(seen) = args.seen_revision {
+        body.insert("seen_revision".to_owned(), json!(seen));
     }
     if !args.kids.is_empty() {
         body.insert("kids".to_owned(), json!(args.kids));
@@ -214,7 +249,11 @@ fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
             body.insert(name.to_owned(), json!(true));
         }
     }
-    let answer = client.post("/admin/v1/keys/rotate", &Value::Object(body))?;
+    let answer = client.post_once(
+        "/admin/v1/keys/rotate",
+        &Value::Object(body),
+        args.idempotency_key.as_deref(),
+    )?;
     match args.output.output {
         Output::Json => print_json(&answer),
         Output::Table => print_rotation(&answer),
@@ -285,6 +324,11 @@ fn print_rotation(answer: &Value) {
             text(answer, "idempotency_window_until")
         ));
     }
+    if let Some(unseen) = answer.get("unseen") {
+        say(&format!(
+            "it also ended keys that are newer than the revision you had seen: {unseen}"
+        ));
+    }
     print_keys(answer);
     let Some(receipt) = answer.get("receipt") else {
         return;
@@ -303,6 +347,17 @@ fn print_rotation(answer: &Value) {
         member(receipt, "open_requests"),
         text(receipt, "external_verifiers_until")
     ));
+}
+
+/// A key set as an answer to a verb: what was done, then the keys.
+pub(super) fn print_set(set: &Value, output: OutputFormat, what: &str) {
+    match output.output {
+        Output::Json => print_json(set),
+        Output::Table => {
+            say(&format!("{what}; revision {}", member(set, "revision")));
+            print_keys(set);
+        }
+    }
 }
 
 fn print_keys(set: &Value) {

@@ -13,6 +13,7 @@ mod echo;
 mod exit;
 mod init;
 mod keys;
+mod keys_import;
 mod out;
 mod serve;
 

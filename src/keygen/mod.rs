@@ -3,10 +3,12 @@
 //! Invariants: the public half is read back from the very bytes that will sign, by the library
 //! that will sign with them, so what is published and what signs cannot differ; a `kid` is the
 //! thumbprint of the public half (RFC 7638, SHA-256); a private half never appears in `Debug`,
-//! and our copy of it is wiped when dropped. May import `keys`.
+//! and our copy of it is wiped when dropped. Keys of a former system come in by [`import`]. May
+//! import `keys`.
 
 #[cfg(feature = "testing")]
 mod doubles;
+pub mod import;
 mod rsa;
 
 use std::fmt;
@@ -182,6 +184,10 @@ fn public_half(alg: Algorithm, private_pkcs8: &[u8]) -> Result<PublicJwk, Keygen
 
 fn encode(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
+}
+
+fn decode(text: &str) -> Option<Vec<u8>> {
+    URL_SAFE_NO_PAD.decode(text).ok()
 }
 
 #[cfg(test)]

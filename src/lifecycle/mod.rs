@@ -6,6 +6,7 @@
 pub mod drain;
 mod error;
 pub mod impact;
+mod import;
 pub mod published;
 mod purge;
 mod rotate;
@@ -22,6 +23,7 @@ use uuid::Uuid;
 pub use drain::Receipt;
 pub use error::LifecycleError;
 pub use impact::{IssuedTokens, KeyPreview, Preview};
+pub use import::ImportCommand;
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
@@ -66,6 +68,8 @@ pub struct Policy {
     pub algorithm: Algorithm,
     /// Timings, checked.
     pub timing: Timing,
+    /// `aud` of the tokens that are issued; what a former system's audience may stand for.
+    pub audience: Vec<String>,
 }
 
 /// The life cycle of one issuer's keys.

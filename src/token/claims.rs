@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::clock::Timestamp;
+use crate::keys::LegacyRules;
 
 use super::Rejection;
 use super::strict_json::parse_object;
@@ -58,27 +59,41 @@ pub(super) struct TokenRules<'a> {
     pub(super) issuer: &'a str,
     pub(super) leeway: Duration,
     pub(super) max_ttl: Duration,
+    /// Of an imported key: what else its tokens may say.
+    pub(super) legacy: Option<&'a LegacyRules>,
 }
 
 impl Claims {
-    /// Parses a payload.
+    /// Parses a payload. Tokens of an imported key may lack what RFC 9068 added: without `client_id`
+    /// the party is `azp` or the subject, and `jti` may be missing.
     ///
     /// # Errors
     /// [`Rejection::Malformed`] for a missing or wrongly typed claim, [`Rejection::ClaimRule`] for
     /// text that could not be put into a header field.
-    pub(super) fn parse(payload: &[u8]) -> Result<Self, Rejection> {
+    pub(super) fn parse(payload: &[u8], is_imported: bool) -> Result<Self, Rejection> {
         let members = parse_object(payload).ok_or(Rejection::Malformed)?;
+        let optional = |name| match members.contains_key(name) {
+            true => text(&members, name).map(Some),
+            false => Ok(None),
+        };
+        let subject = text(&members, "sub")?;
+        let client_id = match optional("client_id")? {
+            Some(client) => client,
+            None if is_imported => optional("azp")?.unwrap_or_else(|| subject.clone()),
+            None => return Err(Rejection::Malformed),
+        };
+        let token_id = match optional("jti")? {
+            Some(id) => id,
+            None if is_imported => String::new(),
+            None => return Err(Rejection::Malformed),
+        };
         let claims = Self {
             issuer: text(&members, "iss")?,
-            subject: text(&members, "sub")?,
-            client_id: text(&members, "client_id")?,
+            subject,
+            client_id,
             audience: audience(members.get("aud"))?,
-            scope: if members.contains_key("scope") {
-                text(&members, "scope")?
-            } else {
-                String::new()
-            },
-            token_id: text(&members, "jti")?,
+            scope: optional("scope")?.unwrap_or_default(),
+            token_id,
             expires_at: date(members.get("exp"))?,
             issued_at: date(members.get("iat"))?,
             not_before: members
@@ -112,17 +127,19 @@ impl Claims {
         now: Timestamp,
     ) -> Result<(), Rejection> {
         let soon = now.plus(token.leeway);
+        let is_legacy_issuer =
+            |issuer: &str| token.legacy.is_some_and(|legacy| legacy.is_issuer(issuer));
+        let serves = |aud: &String| {
+            let means = token.legacy.map_or(&[][..], |legacy| legacy.means(aud));
+            route.audiences.contains(aud) || means.iter().any(|own| route.audiences.contains(own))
+        };
         if self.expired(token.leeway, now) {
             Err(Rejection::Expired)
         } else if self.not_before.is_some_and(|at| at > soon) || self.issued_at > soon {
             Err(Rejection::NotYetValid)
-        } else if self.issuer != token.issuer {
+        } else if self.issuer != token.issuer && !is_legacy_issuer(&self.issuer) {
             Err(Rejection::BadIssuer)
-        } else if !self
-            .audience
-            .iter()
-            .any(|aud| route.audiences.contains(aud))
-        {
+        } else if !self.audience.iter().any(serves) {
             Err(Rejection::BadAudience)
         } else if self.expires_at <= self.issued_at
             || self.expires_at.since(self.issued_at) > token.max_ttl
@@ -185,7 +202,7 @@ mod tests {
 
     fn rejection(from: &str, to: &str) -> Rejection {
         assert!(GOOD.contains(from));
-        Claims::parse(GOOD.replace(from, to).as_bytes()).unwrap_err()
+        Claims::parse(GOOD.replace(from, to).as_bytes(), false).unwrap_err()
     }
 
     fn check(now: i64, route: &RouteRules) -> Result<(), Rejection> {
@@ -193,10 +210,13 @@ mod tests {
             issuer: "https://i",
             leeway: Duration::from_secs(10),
             max_ttl: Duration::from_secs(1000),
+            legacy: None,
         };
-        Claims::parse(GOOD.as_bytes())
-            .unwrap()
-            .check(rules, route, Timestamp::from_seconds(now))
+        Claims::parse(GOOD.as_bytes(), false).unwrap().check(
+            rules,
+            route,
+            Timestamp::from_seconds(now),
+        )
     }
 
     #[test]

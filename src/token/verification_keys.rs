@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::keys::{Algorithm, End, KeySet, KeyState, Kid, Tombstone};
+use crate::keys::{Algorithm, End, KeySet, KeyState, Kid, LegacyRules, Tombstone};
 
 use super::jose::{KeyError, SignatureVerifier, header_segment};
 
@@ -37,6 +37,8 @@ pub struct LiveKey {
     pub(super) max_ttl: Duration,
     /// A deprecated key verifies nothing from here on, whether or not it was retired yet.
     pub(super) verify_until: Option<Timestamp>,
+    /// Of an imported key: what else its tokens may look like.
+    pub(super) legacy: Option<LegacyRules>,
 }
 
 /// What is left of a dead key. It offers only `would_have_verified`: no path leads
@@ -50,6 +52,7 @@ pub struct DeadKey {
     pub(super) died_at: Timestamp,
     pub(super) header_segment: String,
     pub(super) max_ttl: Duration,
+    pub(super) legacy: Option<LegacyRules>,
     verifier: SignatureVerifier,
 }
 
@@ -71,6 +74,16 @@ enum Slot {
 pub(super) enum Named<'a> {
     Live(&'a LiveKey),
     Dead(usize, &'a DeadKey),
+}
+
+impl Named<'_> {
+    /// What else the tokens of the key may look like, when it was imported.
+    pub(super) const fn legacy(&self) -> Option<&LegacyRules> {
+        match self {
+            Self::Live(key) => key.legacy.as_ref(),
+            Self::Dead(_, key) => key.legacy.as_ref(),
+        }
+    }
 }
 
 impl VerificationKeys {
@@ -98,6 +111,7 @@ impl VerificationKeys {
                     header_segment: header_segment(key.alg, &key.kid),
                     max_ttl: key.max_ttl,
                     verify_until: verify_until(&key.kid),
+                    legacy: key.legacy.clone(),
                 })
             })
             .collect::<Result<Vec<_>, KeyError>>()?;
@@ -170,6 +184,7 @@ impl DeadKey {
             died_at: tombstone.died_at,
             header_segment: header_segment(tombstone.alg, &tombstone.kid),
             max_ttl: tombstone.max_ttl,
+            legacy: tombstone.legacy.clone(),
             verifier: SignatureVerifier::new(tombstone.alg, &tombstone.public_jwk)?,
         })
     }

@@ -1,7 +1,8 @@
 //! Verification: from the bytes of a token to an acceptance or exactly one [`Rejection`].
 //!
-//! The accept path knows one door: the encoded header segment equals, byte for byte, the one
-//! that a live key mints. Everything else takes the strict parser, to be classified and refused.
+//! The accept path of our own keys knows one door: the encoded header segment equals, byte for byte,
+//! the one that a live key mints. Everything else takes the strict parser, to be classified and
+//! refused; the tokens of an imported key alone may be accepted through it.
 
 use std::str;
 
@@ -81,7 +82,7 @@ pub fn verify<'k>(
     let compact = Compact::split(token).map_err(Refused::unnamed)?;
     match keys.by_segment(compact.header) {
         Some(key) => verify_live(&compact, key, keys, route, now),
-        None => Err(classify(&compact, keys, route, now)),
+        None => verify_parsed(&compact, keys, route, now),
     }
 }
 
@@ -129,11 +130,13 @@ fn verify_live<'k>(
     if !key.verifier.verifies(compact.signed, compact.signature) {
         return Err(refuse(Rejection::BadSignature, None));
     }
-    let claims = Claims::parse(&compact.payload).map_err(|rejection| refuse(rejection, None))?;
+    let claims = Claims::parse(&compact.payload, key.legacy.is_some())
+        .map_err(|rejection| refuse(rejection, None))?;
     let rules = TokenRules {
         issuer: &keys.issuer,
         leeway: keys.leeway,
         max_ttl: key.max_ttl,
+        legacy: key.legacy.as_ref(),
     };
     match claims.check(rules, route, now) {
         Err(rejection) => Err(refuse(rejection, Some(claims.client_id))),
@@ -145,30 +148,37 @@ fn verify_live<'k>(
     }
 }
 
-/// Why a token whose header no live key mints is refused.
-fn classify<'k>(
+/// A token whose header no live key mints: one of an imported key, or to be refused.
+fn verify_parsed<'k>(
     compact: &Compact<'_>,
     keys: &'k VerificationKeys,
     route: &RouteRules,
     now: Timestamp,
-) -> Refused<'k> {
-    let header = match Header::parse(compact.header) {
-        Ok(header) => header,
-        Err(rejection) => return Refused::unnamed(rejection),
-    };
-    match keys.by_kid(&header.kid) {
-        None => Refused::unnamed(Rejection::UnknownKey),
-        Some(Named::Live(key)) => classify_live(compact, &header, key),
+) -> Result<Accepted<'k>, Refused<'k>> {
+    let header = Header::parse(compact.header).map_err(Refused::unnamed)?;
+    let named = keys.by_kid(&header.kid);
+    let is_legacy = named
+        .and_then(|key| key.legacy().map(|legacy| legacy.is_typ(&header.typ)))
+        .unwrap_or_default();
+    if !is_access_token_type(&header.typ) && !is_legacy {
+        return Err(Refused::unnamed(Rejection::BadType));
+    }
+    match named {
+        None => Err(Refused::unnamed(Rejection::UnknownKey)),
+        Some(Named::Live(key)) if key.legacy.is_some() && header.alg == key.alg => {
+            verify_live(compact, key, keys, route, now)
+        }
+        Some(Named::Live(key)) => Err(classify_live(compact, &header, key)),
         Some(Named::Dead(index, key)) => {
             let (rejection, client_id, alarm) =
                 classify_dead(compact, &header, key, keys, route, now);
-            Refused {
+            Err(Refused {
                 rejection,
                 kid: Some(&key.kid),
                 tombstone: Some(index),
                 client_id,
                 alarm,
-            }
+            })
         }
     }
 }
@@ -218,14 +228,14 @@ fn classify_dead(
             None,
         );
     }
-    if compact.header != key.header_segment {
+    if compact.header != key.header_segment && key.legacy.is_none() {
         return (
             Rejection::Malformed,
             None,
             Some("a dead key signed a header that it never minted"),
         );
     }
-    let claims = match Claims::parse(&compact.payload) {
+    let claims = match Claims::parse(&compact.payload, key.legacy.is_some()) {
         Ok(claims) => claims,
         Err(rejection) => return (rejection, None, None),
     };
@@ -245,6 +255,7 @@ fn classify_dead(
         issuer: &keys.issuer,
         leeway: keys.leeway,
         max_ttl: key.max_ttl,
+        legacy: key.legacy.as_ref(),
     };
     match claims.check(rules, route, now) {
         Err(rejection) => (rejection, client, None),
@@ -257,10 +268,11 @@ fn classify_dead(
     }
 }
 
-/// The header of a token that is going to be refused.
+/// The header of a token that none of our keys mints.
 struct Header {
     alg: Algorithm,
     kid: String,
+    typ: String,
 }
 
 impl Header {
@@ -278,13 +290,10 @@ impl Header {
         {
             return Err(Rejection::Malformed);
         }
-        if !members
+        let typ = members
             .get("typ")
             .and_then(Value::as_str)
-            .is_some_and(is_access_token_type)
-        {
-            return Err(Rejection::BadType);
-        }
+            .ok_or(Rejection::BadType)?;
         let kid = text(&members, "kid")?;
         if kid.len() > MAX_KID_BYTES {
             return Err(Rejection::Malformed);
@@ -292,6 +301,7 @@ impl Header {
         Ok(Self {
             alg,
             kid: kid.to_owned(),
+            typ: typ.to_owned(),
         })
     }
 }
