@@ -6,6 +6,7 @@
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
+//! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
@@ -17,6 +18,7 @@ mod auth;
 mod body;
 mod error;
 mod idempotency;
+mod kek_views;
 mod views;
 
 use std::fmt;
@@ -34,10 +36,11 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 5] = [
+pub const ENDPOINTS: [&str; 6] = [
     "keys",
     "keys_preview",
     "keys_purges",
+    "keys_reseal",
     "keys_restore",
     "keys_rotate",
 ];
@@ -71,6 +74,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/keys/preview", get(api::preview))
         .route("/admin/v1/keys/purges/{id}", get(api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
+        .route("/admin/v1/keys/reseal", post(api::reseal))
         .route("/admin/v1/keys/{kid}/restore", post(api::restore))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)

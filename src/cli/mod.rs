@@ -11,10 +11,13 @@ mod completions;
 mod demo;
 mod echo;
 mod exit;
+mod harden;
 mod init;
 mod keys;
 mod out;
+mod reseal;
 mod serve;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -78,6 +81,8 @@ enum Command {
     Check(ConfigFile),
     /// List and rotate signing keys, through the admin listener of a running gateway
     Keys(keys::KeysCommand),
+    /// Mend a key set file that was lost or damaged
+    Store(store::StoreCommand),
     /// Show and check the record of every rotation, purge and retirement
     Audit(audit::AuditCommand),
     /// Work with client credentials
@@ -92,6 +97,7 @@ enum Command {
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
+    harden::no_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -106,6 +112,7 @@ pub fn run() -> ExitCode {
         Command::Demo(file) => demo::run(&file),
         Command::Check(file) => check::run(&file),
         Command::Keys(command) => keys::run(&command),
+        Command::Store(command) => store::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Completions(command) => completions::run(&command),
