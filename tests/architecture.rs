@@ -87,6 +87,7 @@ const UNITS: &[Unit] = &[
         // `seal_fresh` takes a key over from where it was made.
         &["clock", "keys", "keygen"],
         &[
+            "arc_swap",
             "async_trait",
             "base64",
             "ring",

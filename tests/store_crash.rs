@@ -25,10 +25,11 @@ use portcullis::keygen::RingKeyGenerator;
 use portcullis::keys::{KeySet, transition};
 use portcullis::store::audit;
 use portcullis::store::conformance::Samples;
-use portcullis::store::{FileStore, FileStoreConfig, KeyStore};
+use portcullis::store::{FileStore, FileStoreConfig, KeyStore, Keyring, write_new_kek};
 use ring::rand::{SecureRandom, SystemRandom};
 
-/// Kills in each of the two tests below: 480 in all.
+/// Kills in each of the two tests below: 480 in all. Commits in between rotate, purge, reseal, and
+/// put new key-encryption keys into their file.
 const KILLS: u32 = 240;
 const CHILD_DIR: &str = "PORTCULLIS_TEST_CRASH_DIR";
 const ACK: &str = "acknowledged ";
@@ -54,7 +55,8 @@ async fn child_that_commits_until_it_is_killed() {
     let Ok(dir) = std::env::var(CHILD_DIR) else {
         return;
     };
-    let samples = Samples::with_keys(RingKeyGenerator);
+    let mut samples = Samples::with_keys(RingKeyGenerator);
+    samples.keyring = keyring(Path::new(&dir));
     let store = FileStore::open(config(&samples, Path::new(&dir)))
         .await
         .unwrap();
@@ -85,12 +87,29 @@ fn step(samples: &Samples, set: &KeySet) -> KeySet {
             return retired;
         }
     }
-    match random(4) {
+    match random(5) {
         0 => samples.rotated(set),
-        1 => samples.purged(set),
+        1 => {
+            // As a compromised purge does; not every time, because a file holds 32 keys. At that
+            // bound it is refused, and the purge goes on.
+            if random(6) == 0 {
+                drop(samples.keyring.renew(&samples.keyring.ids()));
+            }
+            samples.purged(set)
+        }
         2 => samples.with_pending_replaced(set),
+        3 => samples.resealed(set),
         _ => samples.raised(set),
     }
+}
+
+/// What the file of key-encryption keys beside the store holds now.
+fn keyring(dir: &Path) -> Arc<Keyring> {
+    Arc::new(Keyring::load(&[kek_file(dir)]).unwrap())
+}
+
+fn kek_file(dir: &Path) -> PathBuf {
+    dir.with_file_name("secrets").join("kek")
 }
 
 fn halves(set: &KeySet) -> HashSet<&str> {
@@ -179,14 +198,19 @@ fn files(dir: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 async fn survive(kills: u32) {
     let temp = tempfile::tempdir().unwrap();
     let dir = temp.path().join("keys");
-    let samples = Samples::new();
-    let config = config(&samples, &dir);
+    write_new_kek(&kek_file(&dir)).unwrap();
+    let mut samples = Samples::new();
+    samples.keyring = keyring(&dir);
     let first = samples.first();
     let mut known = Acknowledged {
         revision: first.revision,
         ended: Vec::new(),
     };
-    drop(FileStore::create(config.clone(), &first).await.unwrap());
+    drop(
+        FileStore::create(config(&samples, &dir), &first)
+            .await
+            .unwrap(),
+    );
 
     let (mut in_flight, mut leftovers) = (0, 0);
     for kill in 0..kills {
@@ -202,6 +226,8 @@ async fn survive(kills: u32) {
                 );
             }
         }
+        samples.keyring = keyring(&dir);
+        let config = config(&samples, &dir);
         let store = FileStore::open(config.clone()).await.unwrap();
         let found = store.load().await.unwrap().set.revision;
         assert!(
@@ -228,9 +254,11 @@ async fn survive(kills: u32) {
     }
     println!(
         "{kills} kills, {} revisions, {in_flight} committed but not acknowledged, \
-         {leftovers} temporary files left",
-        known.revision
+         {leftovers} temporary files left, {} key-encryption keys",
+        known.revision,
+        samples.keyring.ids().len()
     );
+    assert!(samples.keyring.ids().len() > 2);
     assert!(
         known.revision > u64::from(kills),
         "too few commits to mean anything"

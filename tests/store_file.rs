@@ -998,11 +998,12 @@ fn sim_dir() -> &'static Path {
 
 type Transition = fn(&Samples, &KeySet) -> KeySet;
 
-const TRANSITIONS: [(&str, Transition); 4] = [
+const TRANSITIONS: [(&str, Transition); 5] = [
     ("rotate", Samples::rotated),
     ("purge", Samples::purged),
     ("replace pending", Samples::with_pending_replaced),
     ("raise", Samples::raised),
+    ("reseal", Samples::resealed),
 ];
 
 const EFFECTS: [Effect; 3] = [Effect::Nothing, Effect::Torn, Effect::Done];
@@ -1357,7 +1358,7 @@ fn a_key_encryption_key_appears_complete_or_not_at_all() {
                     assert!(!made, "{kind:?} {nth}: an acknowledged key is lost");
                     write_new_kek_on(&state, path).unwrap();
                 }
-                Keyring::load_on(&state, &[path]).unwrap();
+                Keyring::load_on(Arc::new(state), &[path]).unwrap();
             }
             if !struck {
                 assert!(made);

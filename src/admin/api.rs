@@ -15,13 +15,14 @@ use uuid::Uuid;
 use crate::keys::signing_key::KidError;
 use crate::keys::transition::{Order, PurgeScope};
 use crate::keys::{Actor, KeySet, Kid};
-use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, RotationOutcome};
+use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, Resealed, RotationOutcome};
 
 use super::AdminParts;
 use super::auth::{Operator, Role};
-use super::body::{RestoreRequest, RotateRequest, parse};
+use super::body::{ResealRequest, RestoreRequest, RotateRequest, parse};
 use super::error::ApiError;
 use super::idempotency;
+use super::kek_views::ResealView;
 use super::views::{KeySetView, PreviewView, ReceiptView, RotationView};
 
 /// Says that an answer is the stored one of an earlier call with the same idempotency key.
@@ -32,6 +33,7 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
         "/admin/v1/keys" => "keys",
         "/admin/v1/keys/preview" => "keys_preview",
+        "/admin/v1/keys/reseal" => "keys_reseal",
         "/admin/v1/keys/rotate" => "keys_rotate",
         "/admin/v1/keys/import" => "keys_import",
         _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
@@ -234,6 +236,35 @@ async fn try_restore(
     let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
     let lifecycle = Arc::clone(&parts.lifecycle);
     let change = tokio::spawn(async move { lifecycle.restore(&order, &kid).await });
+    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
+    result.map_err(|error| ApiError::rotation(&error))
+}
+
+pub(super) async fn reseal(
+    State(parts): State<Arc<AdminParts>>,
+    Extension(operator): Extension<Operator>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match try_reseal(&parts, operator, &headers, &body).await {
+        Ok(resealed) => json(StatusCode::OK, &ResealView::of(&resealed)),
+        Err(error) => error.answer(&parts),
+    }
+}
+
+async fn try_reseal(
+    parts: &AdminParts,
+    operator: Operator,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Resealed, ApiError> {
+    let request: ResealRequest = parse(headers, body).and_then(ResealRequest::check)?;
+    if operator.role < Role::Admin {
+        return Err(ApiError::forbidden(operator.role, Role::Admin));
+    }
+    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
+    let lifecycle = Arc::clone(&parts.lifecycle);
+    let change = tokio::spawn(async move { lifecycle.reseal(&order, request.new_kek).await });
     let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
     result.map_err(|error| ApiError::rotation(&error))
 }

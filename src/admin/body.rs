@@ -65,6 +65,18 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
     number.checked_mul(millis).map(Duration::from_millis)
 }
 
+/// `POST keys/reseal`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ResealRequest {
+    /// Whether the gateway makes a new key-encryption key first.
+    #[serde(default)]
+    pub(super) new_kek: bool,
+    /// Why, for the audit.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) reason: Option<String>,
+}
+
 /// A member that is there has a value: `null` is not the same as leaving it out.
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -125,6 +137,12 @@ impl RotateRequest {
 }
 
 impl RestoreRequest {
+    pub(super) fn check(self) -> Result<Self, ApiError> {
+        check_reason(self.reason.as_deref()).map(|()| self)
+    }
+}
+
+impl ResealRequest {
     pub(super) fn check(self) -> Result<Self, ApiError> {
         check_reason(self.reason.as_deref()).map(|()| self)
     }

@@ -27,6 +27,9 @@ pub(super) struct ApiError {
     retry_after: Option<Duration>,
     /// Whether the detail ends with the Log ID, in the words that operators search for.
     names_log_id: bool,
+    /// What is wrong with a stored document: a member of its own, so that the detail keeps the
+    /// words that operators search for.
+    rule: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -36,6 +39,8 @@ struct Problem<'a> {
     status: u16,
     code: &'a str,
     detail: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rule: Option<&'a str>,
     log_id: LogId,
 }
 
@@ -48,6 +53,7 @@ impl ApiError {
             cause: None,
             retry_after: None,
             names_log_id: false,
+            rule: None,
         }
     }
 
@@ -195,6 +201,11 @@ impl ApiError {
             LifecycleError::Refused(refusal @ Refusal::NothingToRestore(_)) => {
                 refused(StatusCode::CONFLICT, "NOTHING_TO_RESTORE", refusal)
             }
+            LifecycleError::Renewal(error) => Self::new(
+                StatusCode::CONFLICT,
+                "KEY_ENCRYPTION_KEY",
+                format!("nothing was changed: {error}"),
+            ),
             LifecycleError::Store(_)
             | LifecycleError::Contention(_)
             | LifecycleError::Keygen(_)
@@ -202,6 +213,7 @@ impl ApiError {
             | LifecycleError::Key(_)
             | LifecycleError::Thread(_)
             | LifecycleError::TaskDied => Self {
+                rule: refused_document(error),
                 cause: Some(error.to_string()),
                 names_log_id: true,
                 ..Self::new(
@@ -249,6 +261,7 @@ impl ApiError {
             status: self.status.as_u16(),
             code: self.code,
             detail,
+            rule: self.rule.as_deref(),
             log_id,
         };
         // Serialising strings and numbers into a Vec cannot fail.
@@ -270,5 +283,14 @@ impl ApiError {
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }
         response
+    }
+}
+
+/// A stored document that was refused, in words: what an operator has to know at once, because
+/// somebody changed it and no later attempt will mend it.
+fn refused_document(error: &LifecycleError) -> Option<String> {
+    match error {
+        LifecycleError::Store(error) if error.is_refused_document() => Some(error.to_string()),
+        _ => None,
     }
 }

@@ -6,6 +6,7 @@
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
+//! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
 //! | `POST /admin/v1/keys/import` | admin | takes over a signing key of a former system |
@@ -20,6 +21,7 @@ mod body;
 mod error;
 mod idempotency;
 mod import;
+mod kek_views;
 mod views;
 
 use std::fmt;
@@ -37,12 +39,13 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 7] = [
+pub const ENDPOINTS: [&str; 8] = [
     "keys",
     "keys_compromised",
     "keys_import",
     "keys_preview",
     "keys_purges",
+    "keys_reseal",
     "keys_restore",
     "keys_rotate",
 ];
@@ -77,6 +80,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/keys/purges/{id}", get(api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
         .route("/admin/v1/keys/import", post(import::import))
+        .route("/admin/v1/keys/reseal", post(api::reseal))
         .route("/admin/v1/keys/{kid}/restore", post(api::restore))
         .route(
             "/admin/v1/keys/{kid}/compromised",

@@ -8,6 +8,8 @@ use crate::keys::transition::next_rotation_at;
 use crate::keys::{Activation, ActivationKind, KeySet, KeyState, PublicKey, Tombstone, Trigger};
 use crate::lifecycle::{Preview, Receipt, RotationOutcome};
 
+use super::kek_views::{KekDemandView, demand};
+
 /// `GET keys`.
 #[derive(Debug, Serialize)]
 pub(super) struct KeySetView {
@@ -19,6 +21,8 @@ pub(super) struct KeySetView {
     next_rotation_at: String,
     /// Until when a plain Rotate changes nothing.
     idempotency_window_until: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_encryption_key_demand: Option<KekDemandView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -76,6 +80,8 @@ pub(super) struct RotationView {
     idempotency_window_until: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     receipt: Option<ReceiptView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key_encryption_key_demand: Option<KekDemandView>,
 }
 
 /// `GET keys/preview`: upper bounds, at most a minute too high.
@@ -154,6 +160,7 @@ impl KeySetView {
             last_rotation: set.last_activation.as_ref().map(ActivationView::of),
             next_rotation_at: next_rotation_at(set, timing).to_string(),
             idempotency_window_until: window,
+            key_encryption_key_demand: demand(set),
         }
     }
 }
@@ -174,6 +181,7 @@ impl RotationView {
             keys: keys(&outcome.set),
             idempotency_window_until: window_until(activation, timing),
             receipt: outcome.receipt.as_deref().map(ReceiptView::of),
+            key_encryption_key_demand: demand(&outcome.set),
         }
     }
 }

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 #[derive(Debug, Args)]
 pub(super) struct AdminTarget {
     #[command(flatten)]
-    file: ConfigFile,
+    pub(super) file: ConfigFile,
     /// Base URL of the admin listener; the configuration's by default
     #[arg(long, env = "PORTCULLIS_ADMIN_URL", value_name = "URL")]
     admin_url: Option<String>,
@@ -178,8 +178,10 @@ impl AdminClient {
         } else {
             format!(" (Log ID: {log_id})")
         };
+        let rule = body.get("rule").and_then(Value::as_str);
+        let rule = rule.map(|rule| format!("\n{rule}")).unwrap_or_default();
         Err(Failure::Other(format!(
-            "{}: {detail}{suffix}",
+            "{}: {detail}{suffix}{rule}",
             text("code")
         )))
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,21 +42,28 @@ enum AuditVerb {
     ///
     /// Lines missing at the beginning or the end cannot be seen: compare the revisions it names
     /// with `portcullis keys list`.
+    ///
+    /// Each line is checked under the key-encryption key that was the first one when it was
+    /// written. Lines older than a key that was removed from the configured files need that key:
+    /// name its file with --kek-file.
     Verify {
         #[command(flatten)]
         file: ConfigFile,
+        /// File with older key-encryption keys, for old lines (may be repeated)
+        #[arg(long = "kek-file", value_name = "FILE")]
+        kek_files: Vec<PathBuf>,
     },
 }
 
 pub(super) fn run(command: &AuditCommand) -> Result<ExitCode, Failure> {
     match &command.command {
         AuditVerb::Tail { file, lines, json } => tail(&file.load()?, *lines, *json),
-        AuditVerb::Verify { file } => verify(&file.load()?),
+        AuditVerb::Verify { file, kek_files } => verify(&file.load()?, kek_files),
     }
 }
 
 fn tail(config: &Config, lines: usize, json: bool) -> Result<ExitCode, Failure> {
-    let (log, _) = open(config)?;
+    let (log, _) = open(config, &[])?;
     for record in audit::tail(log, lines).map_err(|error| Failure::Other(error.to_string()))? {
         if json {
             // Serialising strings and numbers cannot fail.
@@ -67,8 +75,8 @@ fn tail(config: &Config, lines: usize, json: bool) -> Result<ExitCode, Failure> 
     Ok(ExitCode::SUCCESS)
 }
 
-fn verify(config: &Config) -> Result<ExitCode, Failure> {
-    let (log, keyring) = open(config)?;
+fn verify(config: &Config, kek_files: &[PathBuf]) -> Result<ExitCode, Failure> {
+    let (log, keyring) = open(config, kek_files)?;
     let verdict = audit::verify(log, &keyring, &config.issuer.url)
         .map_err(|error| Failure::Other(error.to_string()))?;
     let revision =
@@ -91,8 +99,12 @@ fn verify(config: &Config) -> Result<ExitCode, Failure> {
 }
 
 /// The log and the keys that authenticate it. Reading needs no lock: lines are only appended.
-fn open(config: &Config) -> Result<(BufReader<File>, Arc<Keyring>), Failure> {
-    let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
+fn open(
+    config: &Config,
+    kek_files: &[PathBuf],
+) -> Result<(BufReader<File>, Arc<Keyring>), Failure> {
+    let files = [&config.keys.encryption_key_files, kek_files].concat();
+    let keyring = Arc::new(Keyring::load(&files)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let path = file_store(config, &keyring, &clock).audit_log();
     let file = File::open(&path).map_err(|error| {

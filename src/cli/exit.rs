@@ -8,7 +8,7 @@ use crate::app::StartError;
 use crate::config::ConfigErrors;
 use crate::lifecycle::LifecycleError;
 use crate::listeners::{BindError, ListenError, TlsError};
-use crate::store::{KeyringError, StoreError};
+use crate::store::{KeyringError, RecoverError, StoreError};
 
 /// Why a command failed.
 #[derive(Debug, Error)]
@@ -21,6 +21,11 @@ pub(super) enum Failure {
     Store(#[from] StoreError),
     #[error(transparent)]
     Keyring(#[from] KeyringError),
+    /// A step of the life cycle, on a store that this command holds.
+    #[error(transparent)]
+    Lifecycle(#[from] LifecycleError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
     #[error(transparent)]
     Bind(#[from] BindError),
     #[error(transparent)]
@@ -50,9 +55,12 @@ impl Failure {
         match self {
             Self::Config(_) | Self::Usage(_) | Self::Tls(_) => 2,
             Self::Start(StartError::Lifecycle(LifecycleError::Store(error)))
+            | Self::Lifecycle(LifecycleError::Store(error))
+            | Self::Recover(RecoverError::Store(error))
             | Self::Store(error) => store_code(error),
             Self::Start(StartError::SecretFile { .. } | StartError::SecretMode { .. })
             | Self::Keyring(_)
+            | Self::Recover(RecoverError::NothingLeft { .. })
             | Self::NotInitialised(_) => 3,
             Self::Start(
                 StartError::ClientSecret { .. }
@@ -61,7 +69,10 @@ impl Failure {
                 | StartError::Upstream(_),
             ) => 2,
             Self::Bind(_) => 4,
-            Self::Start(StartError::Lifecycle(_) | StartError::Metrics(_)) | Self::Other(_) => 1,
+            Self::Start(StartError::Lifecycle(_) | StartError::Metrics(_))
+            | Self::Lifecycle(_)
+            | Self::Recover(RecoverError::Intact { .. })
+            | Self::Other(_) => 1,
         }
     }
 

@@ -23,7 +23,7 @@ use crate::store::{FileStore, Keyring, StoreError, seal_fresh, write_new_kek};
 use super::ConfigFile;
 use super::exit::Failure;
 use super::out::say;
-use super::serve::file_store;
+use super::serve::{file_store, small_runtime};
 
 /// One thing that was made.
 pub(super) struct Made {
@@ -164,10 +164,7 @@ fn make_key_set(config: &Config, made: &mut Vec<Made>) -> Result<(), Failure> {
         actor,
         now,
     );
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
+    let runtime = small_runtime()?;
     match runtime.block_on(FileStore::create(
         file_store(config, &keyring, &clock),
         &set,

@@ -59,6 +59,12 @@ script add --yes, and --seen-revision so that a repeated call cannot kill client
         #[arg(long, value_name = "TEXT")]
         reason: Option<String>,
     },
+    /// Move everything that is stored to the first key-encryption key
+    ///
+    /// Reads the key-encryption key files again, then seals both private halves and authenticates
+    /// every document under the first key. Signing keys and tokens stay as they are.
+    #[command(after_help = super::reseal::AFTER_HELP)]
+    Reseal(super::reseal::ResealArgs),
     /// Undo a purge that was made with --mistake-undo, for one key: it verifies again
     Restore {
         #[command(flatten)]
@@ -111,11 +117,11 @@ struct RotateArgs {
 pub(super) struct OutputFormat {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Json,
 }
@@ -132,6 +138,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
             kid,
             reason,
         } => compromised(target, *output, kid, reason.as_deref()),
+        KeysVerb::Reseal(args) => super::reseal::run(args),
         KeysVerb::Restore {
             target,
             output,
@@ -156,6 +163,7 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
                 "next automatic rotation {}",
                 text(&set, "next_rotation_at")
             ));
+            super::reseal::print_demand(&set);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -330,6 +338,7 @@ fn print_rotation(answer: &Value) {
         ));
     }
     print_keys(answer);
+    super::reseal::print_demand(answer);
     let Some(receipt) = answer.get("receipt") else {
         return;
     };
@@ -377,7 +386,7 @@ fn print_keys(set: &Value) {
     }
 }
 
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     value.get(name).unwrap_or(&Value::Null)
 }
 
@@ -385,10 +394,10 @@ fn number(value: &Value, name: &str) -> Option<u64> {
     member(value, name).as_u64()
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     member(value, name).as_str().unwrap_or("-")
 }
 
-fn print_json(value: &Value) {
+pub(super) fn print_json(value: &Value) {
     say(&value.to_string());
 }

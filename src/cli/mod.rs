@@ -11,11 +11,14 @@ mod completions;
 mod demo;
 mod echo;
 mod exit;
+mod harden;
 mod init;
 mod keys;
 mod keys_import;
 mod out;
+mod reseal;
 mod serve;
+mod store;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -79,6 +82,8 @@ enum Command {
     Check(ConfigFile),
     /// List and rotate signing keys, through the admin listener of a running gateway
     Keys(keys::KeysCommand),
+    /// Mend a key set file that was lost or damaged
+    Store(store::StoreCommand),
     /// Show and check the record of every rotation, purge and retirement
     Audit(audit::AuditCommand),
     /// Work with client credentials
@@ -93,6 +98,7 @@ enum Command {
 /// Runs the program with the arguments of the process.
 #[must_use]
 pub fn run() -> ExitCode {
+    harden::no_core_dumps();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -107,6 +113,7 @@ pub fn run() -> ExitCode {
         Command::Demo(file) => demo::run(&file),
         Command::Check(file) => check::run(&file),
         Command::Keys(command) => keys::run(&command),
+        Command::Store(command) => store::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Completions(command) => completions::run(&command),

@@ -19,7 +19,7 @@ pub(super) fn write(text: &str) {
         && error.kind() != ErrorKind::BrokenPipe
         && !FAILED.swap(true, Ordering::SeqCst)
     {
-        complain(&error);
+        complain(&format!("cannot write to standard output: {error}"));
     }
 }
 
@@ -28,10 +28,8 @@ pub(super) fn is_complete() -> bool {
     !FAILED.load(Ordering::SeqCst)
 }
 
-fn complain(error: &std::io::Error) {
+/// Says on standard error what went wrong beside the work itself.
+pub(super) fn complain(what: &str) {
     // Where standard error is gone as well, nothing is left to say.
-    let _unwritable = writeln!(
-        std::io::stderr(),
-        "portcullis: cannot write to standard output: {error}"
-    );
+    let _unwritable = writeln!(std::io::stderr(), "portcullis: {what}");
 }

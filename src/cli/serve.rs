@@ -40,15 +40,11 @@ pub(super) fn serve(
     also: impl FnOnce(&mut Extras<'_>),
     ready: impl FnOnce() + Send + 'static,
 ) -> Result<ExitCode, Failure> {
-    harden();
     let steady = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
     let clock: Arc<dyn Clock> = Arc::<SteadyClock>::clone(&steady);
     let (log, writer) = start_log(config, &clock);
 
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))?;
+    let runtime = small_runtime()?;
     let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
     let store = runtime.block_on(open_store(config, &keyring, &clock))?;
     probe(&addresses(config))?;
@@ -122,6 +118,14 @@ pub(super) fn file_store(
         keyring: Arc::clone(keyring),
         clock: Arc::clone(clock),
     }
+}
+
+/// A runtime for the commands that work on the store for a moment.
+pub(super) fn small_runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::Other(format!("cannot start a runtime: {error}")))
 }
 
 fn start_log(config: &Config, clock: &Arc<dyn Clock>) -> (Log, LogWriter) {
@@ -261,18 +265,6 @@ fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
             let _in_time = writer.flush(FLUSH_PATIENCE);
         }),
     ]
-}
-
-/// No core dumps: they would hold private keys.
-fn harden() {
-    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
-    let none = Rlimit {
-        current: Some(0),
-        maximum: Some(0),
-    };
-    // Neither fails for lowering one's own rights; if one did, the other still holds.
-    let _lowered = setrlimit(Resource::Core, none);
-    let _set = set_dumpable_behavior(DumpableBehavior::NotDumpable);
 }
 
 /// Drives the schedule on a thread of its own.

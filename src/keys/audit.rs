@@ -41,9 +41,9 @@ pub enum Event {
     Import,
     /// Keys whose purge had been declared a mistake count as compromised after all.
     MarkCompromised,
-    /// Everything was sealed under another key-encryption key.
+    /// Private halves and documents were moved to another key-encryption key.
     Reseal,
-    /// An earlier generation was made current by hand.
+    /// The previous generation was made current, because the key set was lost or damaged.
     Recover,
 }
 

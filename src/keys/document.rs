@@ -21,7 +21,7 @@ use super::timing::MAX_KEYS;
 
 /// The schema that this version writes. Older ones are read, and written anew by the next commit:
 /// 1 had no idempotency keys, imported keys or demand for a new key-encryption key.
-pub(super) const SCHEMA: u32 = 2;
+pub const SCHEMA: u32 = 2;
 const OLDEST_SCHEMA: u32 = 1;
 
 #[derive(Clone, Serialize, Deserialize)]

@@ -18,6 +18,7 @@ pub mod timing;
 pub mod transition;
 
 pub use audit::{Actor, AuditRecord, Event};
+pub use document::SCHEMA;
 pub use idempotency::IdempotencyKey;
 pub use key_set::{Activation, ActivationKind, KekDemand, KeySet, KeyState, Trigger};
 pub use legacy::LegacyRules;

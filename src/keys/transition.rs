@@ -5,7 +5,9 @@
 //! half makes the next set. Both are pure; `lifecycle` alone commits what they return.
 
 mod import;
+mod kek;
 mod purge;
+mod recover;
 mod restore;
 
 use std::time::Duration;
@@ -24,7 +26,9 @@ use super::signing_key::{
 use super::timing::{MAX_KEYS, RETIRED_TOMBSTONE, Timing};
 
 pub use import::{Imported, import};
+pub use kek::{demand_kek, reseal, settle_kek_demand};
 pub use purge::{PurgeScope, decide_purge, decide_scoped_purge, purge, purge_all};
+pub use recover::recover;
 pub use restore::{mark_compromised, restore};
 
 /// Who asks for a step, and why.

@@ -4,7 +4,7 @@ use thiserror::Error;
 
 use crate::keygen::KeygenError;
 use crate::keys::transition::Refusal;
-use crate::store::{SealError, StoreError};
+use crate::store::{RenewalError, SealError, StoreError};
 use crate::token::jose::KeyError;
 
 /// Why a step did not happen; the keys published before stay in force.
@@ -25,6 +25,9 @@ pub enum LifecycleError {
     /// A private half could not be sealed or opened.
     #[error(transparent)]
     Seal(#[from] SealError),
+    /// There is no new key-encryption key.
+    #[error(transparent)]
+    Renewal(#[from] RenewalError),
     /// A stored key cannot be used.
     #[error(transparent)]
     Key(#[from] KeyError),

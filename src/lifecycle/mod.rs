@@ -7,6 +7,7 @@ pub mod drain;
 mod error;
 pub mod impact;
 mod import;
+mod kek;
 pub mod published;
 mod purge;
 mod rotate;
@@ -24,12 +25,13 @@ pub use drain::Receipt;
 pub use error::LifecycleError;
 pub use impact::{IssuedTokens, KeyPreview, Preview};
 pub use import::ImportCommand;
+pub use kek::{Resealed, reseal_offline};
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
 pub use step::state_label;
 
-use crate::clock::Clock;
+use crate::clock::{Clock, Timestamp};
 use crate::keygen::KeyGenerator;
 use crate::keys::ledger::Ledger;
 use crate::keys::timing::Timing;
@@ -84,6 +86,8 @@ pub struct Lifecycle {
     traffic: Traffic,
     /// The counters as last written, so that nothing is written again unchanged.
     saved_counters: tokio::sync::Mutex<Vec<u8>>,
+    /// When it was last said that a new key-encryption key is overdue.
+    kek_alarm: Mutex<Option<Timestamp>>,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -118,10 +122,12 @@ impl Lifecycle {
                 .map_err(LifecycleError::Thread)?,
             traffic: Traffic::default(),
             saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
+            kek_alarm: Mutex::default(),
             parts,
             policy,
         };
         lifecycle.adapt_to_configuration().await?;
+        lifecycle.meet_demand().await?;
         lifecycle.show(&lifecycle.current_set());
         Ok(Arc::new(lifecycle))
     }
@@ -201,6 +207,12 @@ impl Lifecycle {
         let mut receipts = self.receipts();
         receipts.push_front(receipt);
         receipts.truncate(MAX_RECEIPTS);
+    }
+
+    fn kek_alarm(&self) -> std::sync::MutexGuard<'_, Option<Timestamp>> {
+        self.kek_alarm
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn receipts(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Receipt>>> {

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Activated, Decision, Order, PurgeScope};
-use crate::keys::{KeySet, Kid};
+use crate::keys::{FreshKey, KeySet, Kid};
 use crate::telemetry::{Level, RotationKind};
 
 use super::drain::Receipt;
@@ -76,31 +76,45 @@ impl Lifecycle {
         let mut fresh = None;
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
-            let (set, now) = (loaded.set, loaded.store_now);
-            if let Some(earlier) = recall(&set, order, now)? {
+            if let Some(earlier) = recall(&loaded.set, order, loaded.store_now)? {
                 let receipt = self.receipt(earlier.id);
-                return Ok(RotationOutcome::replayed(earlier, set, receipt));
+                return Ok(RotationOutcome::replayed(earlier, loaded.set, receipt));
             }
-            let decision = transition::decide_scoped_purge(&set, scope, order.seen_revision)?;
+            let decision =
+                transition::decide_scoped_purge(&loaded.set, scope, order.seen_revision)?;
             if let Decision::Unchanged(earlier) = decision {
                 let receipt = self.receipt(earlier.id);
                 return Ok(RotationOutcome {
                     receipt,
-                    ..RotationOutcome::unchanged(*earlier, set)
+                    ..RotationOutcome::unchanged(*earlier, loaded.set)
                 });
             }
+            // Whoever took the keys may have taken what seals them too.
+            let demanded = if *mistake_undo {
+                None
+            } else {
+                self.renew_kek(&loaded).await
+            };
+            let (set, now) = (loaded.set, loaded.store_now);
+            let first_kek = self.parts.keyring.first_id();
             let pair = match fresh.take() {
-                Some(pair) => pair,
-                None => (
+                Some((active, pending)) if sealed_under(&first_kek, &active, &pending) => {
+                    (active, pending)
+                }
+                _ => (
                     self.fresh_key(set.revision).await?,
                     self.fresh_key(set.revision).await?,
                 ),
             };
             let timing = &self.policy.timing;
-            let next =
+            let mut next =
                 transition::purge(&set, scope, *mistake_undo, pair.clone(), order, timing, now);
+            if !mistake_undo {
+                self.seal_after_purge(&mut next.set, order.id, demanded.as_ref());
+            }
             let admitted = self.published.admitted_by_kid();
             if self.commit(&set, next.set.clone()).await? {
+                self.warn_if_demanded(&next.set, demanded.as_ref());
                 let receipt = Arc::new(Receipt::new(&next, admitted, timing));
                 return Ok(self.finish(next, receipt).await);
             }
@@ -138,10 +152,14 @@ impl Lifecycle {
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
             let next = transition::mark_compromised(&loaded.set, kids, order, loaded.store_now)?;
-            let Some(next) = next else {
+            let Some(mut next) = next else {
                 return Ok((false, loaded.set));
             };
+            // From now on it is as if the purge had been a compromised one.
+            let demanded = self.renew_kek(&loaded).await;
+            self.seal_after_purge(&mut next, order.id, demanded.as_ref());
             if self.commit(&loaded.set, next.clone()).await? {
+                self.warn_if_demanded(&next, demanded.as_ref());
                 return Ok((true, next));
             }
         }
@@ -173,6 +191,10 @@ impl Lifecycle {
             .emit();
         RotationOutcome::changed(next, Some(receipt))
     }
+}
+
+fn sealed_under(kek: &str, active: &FreshKey, pending: &FreshKey) -> bool {
+    [active, pending].iter().all(|key| key.sealed.kek == kek)
 }
 
 /// Until when a verifier elsewhere may accept a purged key from its cached JWKS.

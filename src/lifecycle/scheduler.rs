@@ -34,6 +34,7 @@ impl Lifecycle {
         if self.uncertain.load(Ordering::SeqCst) {
             self.load().await?;
         }
+        self.alarm_of_demand(now);
         // Cheap look at what is published; the steps decide again on what is stored.
         if transition::next_due(&self.current_set(), timing) > now {
             return Ok(transition::next_due(&self.current_set(), timing));

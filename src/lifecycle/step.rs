@@ -178,6 +178,7 @@ impl Lifecycle {
             purged: ended(End::Purged),
             last_rotation_at: set.last_activation.as_ref().map(|last| last.at),
             next_rotation_at: Some(transition::next_rotation_at(set, &self.policy.timing)),
+            kek_demanded_since: set.kek_demand.as_ref().map(|demand| demand.since),
         });
     }
 }

@@ -44,7 +44,8 @@ pub enum LineError {
     Malformed(String),
     /// Its key-encryption key is not at hand.
     #[error(
-        "it was written under the key-encryption key {0}, which is not among the configured ones"
+        "it was written under the key-encryption key {0}, which is not among the configured ones; \
+         an old line needs the old key: name its file with --kek-file"
     )]
     NoKey(String),
     /// It was changed.
@@ -174,11 +175,11 @@ pub(super) fn encode(
     let mac = keyring.mac(Purpose::Audit, &input(issuer, prev_mac, &record));
     let bytes = serialised(&Line {
         record,
-        kek: keyring.first_id().to_owned(),
+        kek: mac.kek,
         prev_mac: prev_mac.to_owned(),
-        mac: mac.clone(),
+        mac: mac.code.clone(),
     });
-    Ok((bytes, mac))
+    Ok((bytes, mac.code))
 }
 
 /// Reads a line, its newline included, and checks that it is authentic.

@@ -106,6 +106,21 @@ impl Samples {
         transition::raise_max_ttl(set, max_ttl, Actor::Scheduler, later(set)).unwrap()
     }
 
+    /// `set` with both private halves sealed anew: ends their old sealed forms.
+    pub fn resealed(&self, set: &KeySet) -> KeySet {
+        let [active, pending] = [
+            (&set.active.public, &set.active.sealed),
+            (&set.pending.public, &set.pending.sealed),
+        ]
+        .map(|(key, sealed)| {
+            let (issuer, keyring) = (&set.issuer, &self.keyring);
+            let private = keyring.open(issuer, &key.kid, key.alg, sealed).unwrap();
+            let sealed = keyring.seal(issuer, &key.kid, key.alg, set.revision, &private);
+            sealed.unwrap()
+        });
+        transition::reseal(set, (active, pending), &order(), later(set))
+    }
+
     fn fresh(&self, base_revision: u64, now: Timestamp) -> FreshKey {
         let generated = self.keys.generate(Algorithm::Es256).unwrap();
         seal_fresh(generated, &self.keyring, &self.issuer, base_revision, now).unwrap()

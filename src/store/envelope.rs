@@ -11,7 +11,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::keys::KeySet;
+use crate::keys::{KeySet, SCHEMA};
 
 use super::SideDocument;
 use super::error::StoreError;
@@ -50,7 +50,22 @@ struct SideEnvelope {
 #[derive(Clone, Debug)]
 pub(super) struct Generation {
     pub(super) set: KeySet,
+    /// The key-encryption key that authenticates it.
+    pub(super) kek: String,
     pub(super) bytes: Vec<u8>,
+}
+
+/// An authentic document beside the key set.
+pub(super) struct Side {
+    pub(super) data: Vec<u8>,
+    /// The key-encryption key that authenticates it.
+    pub(super) kek: String,
+}
+
+/// The one member of a document that every schema has.
+#[derive(Deserialize)]
+struct Schema {
+    schema: u32,
 }
 
 /// The file content for `set`.
@@ -65,12 +80,13 @@ pub(super) fn encode(
     let invalid = |rule: String| StoreError::InvalidNext { rule };
     let document = serde_json::value::to_raw_value(set).map_err(|e| invalid(e.to_string()))?;
     let input = document_input(&set.issuer, set.revision, &document);
+    let mac = keyring.mac(Purpose::Doc, &input);
     let bytes = line(&KeySetEnvelope {
         format: KEY_SET_FORMAT.to_owned(),
         issuer: set.issuer.clone(),
         revision: set.revision,
-        kek: keyring.first_id().to_owned(),
-        mac: keyring.mac(Purpose::Doc, &input),
+        kek: mac.kek,
+        mac: mac.code,
         document,
     });
     // A set that breaks a rule of the document would be found out at the next start, when it is
@@ -120,14 +136,27 @@ pub(super) fn decode(
             configured: issuer.to_owned(),
         });
     }
-    let set: KeySet = parse(path, envelope.document.get().as_bytes())?;
+    let document = envelope.document.get().as_bytes();
+    let Schema { schema } = parse(path, document)?;
+    if schema > SCHEMA {
+        return Err(StoreError::NewerSchema {
+            path: path.to_owned(),
+            found: schema,
+            reads: SCHEMA,
+        });
+    }
+    let set: KeySet = parse(path, document)?;
     if set.issuer != envelope.issuer || set.revision != envelope.revision {
         return Err(corrupt(
             path,
             "issuer and revision outside and inside the document differ",
         ));
     }
-    Ok(Generation { set, bytes })
+    Ok(Generation {
+        set,
+        kek: envelope.kek,
+        bytes,
+    })
 }
 
 /// The file content for a document beside the key set.
@@ -137,12 +166,13 @@ pub(super) fn encode_side(
     data: &[u8],
     keyring: &Keyring,
 ) -> Vec<u8> {
+    let mac = keyring.mac(Purpose::Side, &side_input(name, issuer, data));
     line(&SideEnvelope {
         format: SIDE_FORMAT.to_owned(),
         issuer: issuer.to_owned(),
         name,
-        kek: keyring.first_id().to_owned(),
-        mac: keyring.mac(Purpose::Side, &side_input(name, issuer, data)),
+        kek: mac.kek,
+        mac: mac.code,
         data: URL_SAFE_NO_PAD.encode(data),
     })
 }
@@ -157,7 +187,7 @@ pub(super) fn decode_side(
     name: SideDocument,
     issuer: &str,
     keyring: &Keyring,
-) -> Result<Vec<u8>, StoreError> {
+) -> Result<Side, StoreError> {
     if bytes.is_empty() {
         return Err(corrupt(path, "it is empty"));
     }
@@ -185,7 +215,10 @@ pub(super) fn decode_side(
             configured: issuer.to_owned(),
         });
     }
-    Ok(data)
+    Ok(Side {
+        data,
+        kek: envelope.kek,
+    })
 }
 
 pub(super) fn corrupt(path: &Path, rule: impl Into<String>) -> StoreError {
@@ -249,4 +282,53 @@ fn line(envelope: &impl Serialize) -> Vec<u8> {
     let mut bytes = serde_json::to_vec(envelope).unwrap_or_default();
     bytes.push(b'\n');
     bytes
+}
+
+#[cfg(test)]
+#[cfg(feature = "testing")]
+mod tests {
+    use super::super::conformance::Samples;
+    use super::*;
+
+    /// The file of `set` as a version would write it whose schema is `schema`.
+    fn of_schema(set: &KeySet, keyring: &Keyring, schema: u32) -> Vec<u8> {
+        let mut value = serde_json::to_value(set).unwrap();
+        value["schema"] = schema.into();
+        value["what_only_that_version_knows"] = true.into();
+        let document = serde_json::value::to_raw_value(&value).unwrap();
+        let input = document_input(&set.issuer, set.revision, &document);
+        let mac = keyring.mac(Purpose::Doc, &input);
+        line(&KeySetEnvelope {
+            format: KEY_SET_FORMAT.to_owned(),
+            issuer: set.issuer.clone(),
+            revision: set.revision,
+            kek: mac.kek,
+            mac: mac.code,
+            document,
+        })
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused_with_both_numbers_and_what_to_do() {
+        let samples = Samples::new();
+        let path = Path::new("keyset.json");
+        let bytes = of_schema(&samples.first(), &samples.keyring, SCHEMA + 1);
+        let refused = decode(path, bytes, &samples.issuer, &samples.keyring).unwrap_err();
+        assert!(
+            matches!(refused, StoreError::NewerSchema { .. }),
+            "{refused}"
+        );
+        let text = refused.to_string();
+        for part in [
+            format!("schema {}", SCHEMA + 1),
+            format!("up to {SCHEMA}"),
+            "run that version".to_owned(),
+        ] {
+            assert!(text.contains(&part), "{text}");
+        }
+        // Of its own schema, an unknown member is no version's work.
+        let bytes = of_schema(&samples.first(), &samples.keyring, SCHEMA);
+        let refused = decode(path, bytes, &samples.issuer, &samples.keyring).unwrap_err();
+        assert!(matches!(refused, StoreError::Corrupt { .. }), "{refused}");
+    }
 }

@@ -49,7 +49,11 @@ pub enum StoreError {
         most: u32,
     },
     /// It is not a document that this version can read.
-    #[error("{} cannot be read: {rule}; restore it from a backup of the whole directory", .path.display())]
+    #[error(
+        "{} cannot be read: {rule}; restore it from a backup of the whole directory, or see what \
+         `portcullis store recover` can do",
+        .path.display()
+    )]
     Corrupt {
         /// The file.
         path: PathBuf,
@@ -59,7 +63,7 @@ pub enum StoreError {
     /// Somebody else than this product wrote it, or put an older one in its place.
     #[error(
         "{} is not what was stored: {rule}; find out who changed it, then restore the directory \
-         from a trusted backup",
+         from a trusted backup, or see what `portcullis store recover` can do",
         .path.display()
     )]
     Tampered {
@@ -67,6 +71,21 @@ pub enum StoreError {
         path: PathBuf,
         /// The violated rule.
         rule: String,
+    },
+    /// A later version of this product wrote it.
+    #[error(
+        "{} has the schema {found}, this version reads up to {reads}: it was written by a newer \
+         portcullis; run that version, or restore the whole directory from a backup made before \
+         the upgrade and then rotate with purge",
+        .path.display()
+    )]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// Its schema.
+        found: u32,
+        /// The latest one that is understood.
+        reads: u32,
     },
     /// It belongs to another issuer.
     #[error(
@@ -126,6 +145,28 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether a stored document was refused for what it is, rather than that it could not be
+    /// read or written.
+    #[must_use]
+    pub const fn is_refused_document(&self) -> bool {
+        match self {
+            Self::Corrupt { .. }
+            | Self::Tampered { .. }
+            | Self::NewerSchema { .. }
+            | Self::WrongIssuer { .. }
+            | Self::NoKey { .. } => true,
+            Self::NotInitialised { .. }
+            | Self::AlreadyInitialised { .. }
+            | Self::Locked { .. }
+            | Self::Permissions { .. }
+            | Self::InvalidNext { .. }
+            | Self::OutcomeUnknown { .. }
+            | Self::Io { .. } => false,
+        }
+    }
+}
+
 /// Something that went wrong beside a success: worth an alarm, not a failure.
 #[derive(Debug, Error)]
 pub enum StoreWarning {
@@ -136,6 +177,12 @@ pub enum StoreWarning {
     /// The audit log lags behind; its lines are kept in memory and written with the next one.
     #[error("the audit log is incomplete for now: {0}")]
     AuditLag(#[source] StoreError),
+    /// A document beside the key set is still authenticated by an older key-encryption key.
+    #[error(
+        "a document beside the key set could not be moved to the new key-encryption key, so keep \
+         the old one: {0}"
+    )]
+    Side(#[source] StoreError),
     /// The audit log was found in a bad state.
     #[error("the audit log {} {rule}; keep a copy of it if nobody here knows why", .path.display())]
     Audit {

@@ -12,7 +12,9 @@
 //!    anything. If that works the outcome is known; else the caller is told that it is not, and
 //!    every later call settles the doubt first, so that nothing is reported before it is durable;
 //! 6. previous generation, when step 3 removed it: the document just committed, once more;
-//! 7. the audit line. A failure in 6 or 7 is a warning, made good later.
+//! 7. the audit line;
+//! 8. when the first key-encryption key is another one than before: the documents beside it, anew
+//!    under that key. A failure in 6, 7 or 8 is a warning, made good later.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -30,7 +32,7 @@ use super::error::{AtPath, StoreError, StoreWarning};
 use super::file_layer::FileLayer;
 use super::file_open::Paths;
 use super::sealing::Keyring;
-use super::{CommitError, Committed, Loaded, SideDocument, check_step};
+use super::{CommitError, Committed, Loaded, SideDocument, check_step, keks_of};
 
 pub(super) struct Core {
     pub(super) layer: Arc<dyn FileLayer>,
@@ -44,15 +46,18 @@ pub(super) struct Core {
     pub(super) in_doubt: bool,
     pub(super) audit: AuditLog,
     pub(super) warnings: Vec<StoreWarning>,
+    /// The key-encryption key that authenticates every document beside the key set, once known.
+    pub(super) sides_under: Option<String>,
     /// Held as long as this value lives.
     pub(super) _lock: Box<dyn fmt::Debug + Send + Sync>,
 }
 
 impl Core {
     pub(super) fn load(&mut self) -> Result<Loaded, StoreError> {
-        let set = self.current()?.set;
+        let Generation { set, kek, .. } = self.current()?;
         Ok(Loaded {
             store_now: self.clock.now().max(set.high_water_time),
+            keks: keks_of(&set, Some(kek)),
             set,
             warnings: std::mem::take(&mut self.warnings),
         })
@@ -94,6 +99,7 @@ impl Core {
             self.warnings.push(StoreWarning::Previous(error));
         }
         self.log(&next.set.last_event);
+        self.move_sides();
         Ok(Committed {
             warnings: std::mem::take(&mut self.warnings),
         })
@@ -104,7 +110,36 @@ impl Core {
         let Some(bytes) = self.read_file(path)? else {
             return Ok(None);
         };
-        envelope::decode_side(path, &bytes, name, &self.issuer, &self.keyring).map(Some)
+        let side = envelope::decode_side(path, &bytes, name, &self.issuer, &self.keyring)?;
+        Ok(Some(side.data))
+    }
+
+    /// Step 8.
+    pub(super) fn move_sides(&mut self) {
+        let first = self.keyring.first_id();
+        if self.sides_under.as_ref() == Some(&first) {
+            return;
+        }
+        let mut moved = true;
+        for name in SideDocument::ALL {
+            if let Err(error) = self.move_side(name, &first) {
+                self.warnings.push(StoreWarning::Side(error));
+                moved = false;
+            }
+        }
+        self.sides_under = moved.then_some(first);
+    }
+
+    fn move_side(&self, name: SideDocument, first: &str) -> Result<(), StoreError> {
+        let path = &self.paths.side(name);
+        let Some(bytes) = self.read_file(path)? else {
+            return Ok(());
+        };
+        let side = envelope::decode_side(path, &bytes, name, &self.issuer, &self.keyring)?;
+        if side.kek == first {
+            return Ok(());
+        }
+        self.save_side(name, &side.data)
     }
 
     pub(super) fn save_side(&self, name: SideDocument, data: &[u8]) -> Result<(), StoreError> {
@@ -198,7 +233,7 @@ impl Core {
         Ok(())
     }
 
-    fn write_previous(&self, generation: &Generation) -> Result<(), StoreError> {
+    pub(super) fn write_previous(&self, generation: &Generation) -> Result<(), StoreError> {
         let paths = &self.paths;
         durable::replace(
             &*self.layer,

@@ -30,7 +30,7 @@ pub(super) struct Paths {
 }
 
 impl Paths {
-    fn new(dir: &Path) -> Self {
+    pub(super) fn new(dir: &Path) -> Self {
         Self {
             dir: dir.to_owned(),
             key_set: dir.join("keyset.json"),
@@ -87,7 +87,7 @@ impl Paths {
         }
     }
 
-    fn check_modes(&self, layer: &dyn FileLayer) -> Result<(), StoreError> {
+    pub(super) fn check_modes(&self, layer: &dyn FileLayer) -> Result<(), StoreError> {
         let sides = SideDocument::ALL.map(|name| self.side(name));
         let files = [&self.key_set, &self.previous, &self.audit, &self.lock];
         let too_wide = |path: &Path, most: u32, checked: u32| {
@@ -177,7 +177,7 @@ pub(super) fn create(
     Ok(core)
 }
 
-fn begin(
+pub(super) fn begin(
     config: FileStoreConfig,
     layer: Arc<dyn FileLayer>,
     paths: Paths,
@@ -212,6 +212,7 @@ fn begin(
         in_doubt: false,
         audit,
         warnings: complaint.into_iter().collect(),
+        sides_under: None,
         _lock: lock,
     })
 }
@@ -220,7 +221,7 @@ impl Core {
     /// An authentic but older key set gives itself away when something beside it is newer: both
     /// are written only after the key set is durable. Whoever puts back the whole directory, or
     /// all three files, is not found out.
-    fn refuse_rollback(&self, current: &KeySet) -> Result<(), StoreError> {
+    pub(super) fn refuse_rollback(&self, current: &KeySet) -> Result<(), StoreError> {
         let paths = &self.paths;
         // An unreadable previous generation proves nothing; it is replaced later.
         let bytes = self.read_file(&paths.previous).ok().flatten();

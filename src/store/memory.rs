@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::keys::{AuditRecord, KeySet};
 
 use super::error::StoreError;
-use super::{CommitError, Committed, KeyStore, Loaded, SideDocument, check_step};
+use super::{CommitError, Committed, KeyStore, Loaded, SideDocument, check_step, keks_of};
 
 /// A key set in memory. Replicas in one process share it by `Arc`.
 #[derive(Debug)]
@@ -76,6 +76,7 @@ impl KeyStore for MemoryStore {
         let set = self.state.lock().await.set()?;
         Ok(Loaded {
             store_now: self.clock.now().max(set.high_water_time),
+            keks: keks_of(&set, None),
             set,
             warnings: Vec::new(),
         })

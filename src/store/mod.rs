@@ -21,8 +21,11 @@ pub mod file;
 mod file_core;
 pub mod file_layer;
 mod file_open;
+pub mod file_recover;
+mod halves;
 mod kek;
 mod kek_file;
+mod kek_renewal;
 pub mod memory;
 pub mod sealing;
 #[cfg(feature = "testing")]
@@ -43,9 +46,12 @@ pub use error::{StoreError, StoreWarning};
 #[cfg(feature = "testing")]
 pub use faulty_store::FaultyStore;
 pub use file::{FileStore, FileStoreConfig};
-pub use kek_file::{KeyringError, write_new_kek, write_new_kek_on};
+pub use file_recover::{Damaged, RecoverError};
+pub use halves::{reseal_halves, seal_fresh};
+pub use kek_file::{KeyringError, MAX_KEYS_PER_FILE, write_new_kek, write_new_kek_on};
+pub use kek_renewal::RenewalError;
 pub use memory::MemoryStore;
-pub use sealing::{Keyring, SealError, seal_fresh};
+pub use sealing::{Keyring, SealError};
 
 /// A place that keeps one issuer's key set.
 #[async_trait]
@@ -93,6 +99,8 @@ pub struct Loaded {
     pub set: KeySet,
     /// The store's idea of now: never before a moment at which this key set was used.
     pub store_now: Timestamp,
+    /// Identifiers of the key-encryption keys that it is sealed and authenticated under.
+    pub keks: Vec<String>,
     /// What is wrong beside it.
     pub warnings: Vec<StoreWarning>,
 }
@@ -142,6 +150,16 @@ impl SideDocument {
             Self::Counters => "counters",
         }
     }
+}
+
+/// The key-encryption keys of a set: of its private halves, and of the document if it is
+/// authenticated.
+fn keks_of(set: &KeySet, document: Option<String>) -> Vec<String> {
+    let halves = [&set.active.sealed, &set.pending.sealed].map(|sealed| sealed.kek.clone());
+    let mut keks: Vec<String> = document.into_iter().chain(halves).collect();
+    keks.sort_unstable();
+    keks.dedup();
+    keks
 }
 
 /// The rule that every backend applies before anything else.

@@ -1,11 +1,14 @@
 //! What the key-encryption keys do: seal private halves, authenticate documents.
 //!
 //! Invariants: the first key of a [`Keyring`] seals and authenticates, all of them open and
-//! check, so a new one is put in front and the old one stays until nothing needs it; a private
-//! half in the clear is wiped when dropped; nothing secret is ever shown.
+//! check, so a new one is put in front and the old one stays until nothing needs it; whoever
+//! shares a keyring sees a new first key at once, and no key is ever taken out of a running one;
+//! a private half in the clear is wiped when dropped; nothing secret is ever shown.
 
 use std::fmt;
+use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce};
@@ -14,19 +17,31 @@ use ring::rand::{SecureRandom, SystemRandom};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-use crate::clock::Timestamp;
-use crate::keygen::GeneratedKey;
-use crate::keys::{Algorithm, FreshKey, Kid, SealedPrivate};
+use crate::keys::{Algorithm, Kid, SealedPrivate};
 
 use super::kek::{Kek, Purpose};
 use super::kek_file::KeyringError;
+use super::kek_renewal::KekFiles;
 
 pub use super::kek::{KEK_BYTES, KekSecret};
 
 /// The key-encryption keys of an installation, at least one.
 pub struct Keyring {
-    first: Kek,
-    others: Vec<Kek>,
+    keks: ArcSwap<Keks>,
+    /// Where they came from; `None` for a keyring that lives in memory alone.
+    pub(super) files: Option<KekFiles>,
+}
+
+/// One unchanging list of them.
+pub(super) struct Keks {
+    first: Arc<Kek>,
+    others: Vec<Arc<Kek>>,
+}
+
+/// A code over some text, and which key-encryption key it was made under.
+pub(super) struct Mac {
+    pub(super) kek: String,
+    pub(super) code: String,
 }
 
 /// Why a private half could not be sealed or opened.
@@ -78,22 +93,42 @@ impl Keyring {
     /// # Errors
     /// [`KeyringError::Empty`] when there is none.
     pub fn new(secrets: impl IntoIterator<Item = KekSecret>) -> Result<Self, KeyringError> {
-        let mut keks = secrets.into_iter().map(Kek::new);
-        Ok(Self {
-            first: keks.next().ok_or(KeyringError::Empty)?,
-            others: keks.collect(),
-        })
+        Ok(Self::of(Keks::new(secrets)?, None))
+    }
+
+    pub(super) fn of(keks: Keks, files: Option<KekFiles>) -> Self {
+        Self {
+            keks: ArcSwap::from_pointee(keks),
+            files,
+        }
     }
 
     /// Identifier of the key-encryption key that seals.
     #[must_use]
-    pub fn first_id(&self) -> &str {
-        &self.first.id
+    pub fn first_id(&self) -> String {
+        self.keks.load().first.id.clone()
     }
 
     /// Identifiers of all, the one that seals first.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
-        self.all().map(|kek| kek.id.as_str())
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        self.keks.load().all().map(|kek| kek.id.clone()).collect()
+    }
+
+    /// Puts `keks` in front of those at hand, each once.
+    pub(super) fn put_in_front(&self, keks: Keks) {
+        let known = self.keks.load();
+        let others = keks.others.into_iter().chain(known.all().cloned());
+        let mut next = Keks {
+            first: keks.first,
+            others: Vec::new(),
+        };
+        for kek in others {
+            if next.all().all(|earlier| earlier.id != kek.id) {
+                next.others.push(kek);
+            }
+        }
+        self.keks.store(Arc::new(next));
     }
 
     /// Encrypts the private half of the key `kid` under the first key-encryption key.
@@ -118,7 +153,8 @@ impl Keyring {
         // Room for the tag is made beforehand, so that growing leaves no copy.
         let mut buffer = Zeroizing::new(Vec::with_capacity(private.len() + AES_256_GCM.tag_len()));
         buffer.extend_from_slice(private);
-        self.first
+        let first = Arc::clone(&self.keks.load().first);
+        first
             .sealing_key()
             .seal_in_place_append_tag(
                 Nonce::assume_unique_for_key(nonce),
@@ -128,7 +164,7 @@ impl Keyring {
             // Only for more than 64 GiB.
             .map_err(|_too_long| SealError::Tampered { kid: kid.clone() })?;
         Ok(SealedPrivate {
-            kek: self.first.id.clone(),
+            kek: first.id.clone(),
             sealed_at_revision,
             data: URL_SAFE_NO_PAD.encode([&nonce, buffer.as_slice()].concat()),
         })
@@ -171,9 +207,13 @@ impl Keyring {
     }
 
     /// HMAC-SHA256 over `input` under the first key-encryption key, in base64url.
-    pub(super) fn mac(&self, purpose: Purpose, input: &[u8]) -> String {
-        let tag = hmac::sign(&self.first.mac_key(purpose), input);
-        URL_SAFE_NO_PAD.encode(tag)
+    pub(super) fn mac(&self, purpose: Purpose, input: &[u8]) -> Mac {
+        let keks = self.keks.load();
+        let tag = hmac::sign(&keks.first.mac_key(purpose), input);
+        Mac {
+            kek: keks.first.id.clone(),
+            code: URL_SAFE_NO_PAD.encode(tag),
+        }
     }
 
     /// Checks what [`Keyring::mac`] made under the key-encryption key `kek`, in constant time.
@@ -191,11 +231,27 @@ impl Keyring {
         hmac::verify(&kek.mac_key(purpose), input, &tag).map_err(|_differs| MacError::Mismatch)
     }
 
-    fn find(&self, id: &str) -> Option<&Kek> {
-        self.all().find(|kek| kek.id == id)
+    fn find(&self, id: &str) -> Option<Arc<Kek>> {
+        self.keks.load().all().find(|kek| kek.id == id).cloned()
+    }
+}
+
+impl Keks {
+    /// # Errors
+    /// [`KeyringError::Empty`] when there is none.
+    pub(super) fn new(secrets: impl IntoIterator<Item = KekSecret>) -> Result<Self, KeyringError> {
+        let mut keks = secrets.into_iter().map(|secret| Arc::new(Kek::new(secret)));
+        Ok(Self {
+            first: keks.next().ok_or(KeyringError::Empty)?,
+            others: keks.collect(),
+        })
     }
 
-    fn all(&self) -> impl Iterator<Item = &Kek> {
+    pub(super) fn first_id(&self) -> &str {
+        &self.first.id
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = &Arc<Kek>> {
         std::iter::once(&self.first).chain(&self.others)
     }
 }
@@ -204,33 +260,6 @@ impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.ids()).finish()
     }
-}
-
-/// Seals a newly generated key for the set whose revision is `base_revision`.
-///
-/// # Errors
-/// As [`Keyring::seal`].
-pub fn seal_fresh(
-    generated: GeneratedKey,
-    keyring: &Keyring,
-    issuer: &str,
-    base_revision: u64,
-    created_at: Timestamp,
-) -> Result<FreshKey, SealError> {
-    let sealed = keyring.seal(
-        issuer,
-        &generated.kid,
-        generated.alg,
-        base_revision,
-        &generated.private_pkcs8,
-    )?;
-    Ok(FreshKey {
-        kid: generated.kid,
-        alg: generated.alg,
-        jwk: generated.jwk,
-        sealed,
-        created_at,
-    })
 }
 
 /// Binds a sealed private half to its place. An issuer without `|` in front, and an algorithm and
@@ -353,7 +382,7 @@ mod tests {
             open(&old, &by_both),
             Err(SealError::NoKey {
                 kid: kid.clone(),
-                kek: new.first_id().to_owned()
+                kek: new.first_id()
             })
         );
     }
@@ -363,7 +392,7 @@ mod tests {
         let both = keyring(&[2, 1]);
         let mac = both.mac(Purpose::Doc, &framed(&[b"ab", b"c"]));
         let check = |keyring: &Keyring, purpose, parts: &[&[u8]]| {
-            keyring.check_mac(both.first_id(), purpose, &framed(parts), &mac)
+            keyring.check_mac(&mac.kek, purpose, &framed(parts), &mac.code)
         };
         assert_eq!(check(&both, Purpose::Doc, &[b"ab", b"c"]), Ok(()));
         assert_eq!(check(&keyring(&[2]), Purpose::Doc, &[b"ab", b"c"]), Ok(()));
@@ -375,6 +404,28 @@ mod tests {
             check(&keyring(&[1]), Purpose::Doc, &[b"ab", b"c"]),
             Err(MacError::NoKey)
         );
+    }
+
+    #[test]
+    fn a_new_key_in_front_seals_at_once_and_the_old_ones_still_open() {
+        let keyring = keyring(&[1, 2]);
+        let kid: Kid = "k".parse().unwrap();
+        let seal = || {
+            keyring
+                .seal(ISSUER, &kid, Algorithm::EdDsa, 1, b"x")
+                .unwrap()
+        };
+        let before = seal();
+        let [one, two] = [keyring.ids()[0].clone(), keyring.ids()[1].clone()];
+        keyring.put_in_front(Keks::new([3, 1].map(|byte| KekSecret::new([byte; 32]))).unwrap());
+        let after = seal();
+        assert_eq!(after.kek, keyring.first_id());
+        assert_eq!(keyring.ids(), [keyring.first_id(), one, two]);
+        for sealed in [before, after] {
+            keyring
+                .open(ISSUER, &kid, Algorithm::EdDsa, &sealed)
+                .unwrap();
+        }
     }
 
     #[test]

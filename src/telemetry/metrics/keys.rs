@@ -50,6 +50,8 @@ pub struct KeySetFacts<'a> {
     pub last_rotation_at: Option<Timestamp>,
     /// When the schedule will rotate next.
     pub next_rotation_at: Option<Timestamp>,
+    /// Since when a new key-encryption key is due.
+    pub kek_demanded_since: Option<Timestamp>,
 }
 
 /// What the metrics show of a key that verifies.
@@ -81,6 +83,8 @@ pub(super) struct KeyMetrics {
     revision: IntGauge,
     last_rotation: Gauge,
     next_rotation: Gauge,
+    kek_demanded: IntGauge,
+    kek_demanded_since: Gauge,
     rotations: Vec<(Asked, IntCounter)>,
     rotation_duration: Vec<(RotationKind, Histogram)>,
 }
@@ -130,6 +134,14 @@ impl KeyMetrics {
                 "key_next_rotation_timestamp_seconds",
                 "When the schedule rotates next, as a Unix time; 0 when nothing is scheduled.",
             )?,
+            kek_demanded: to.int_gauge(
+                "key_encryption_key_demanded",
+                "1 while the operator owes a new key-encryption key after a purge, else 0.",
+            )?,
+            kek_demanded_since: to.gauge(
+                "key_encryption_key_demanded_timestamp_seconds",
+                "Since when a new key-encryption key is due, as a Unix time; 0 when none is.",
+            )?,
             rotations: rotations(to)?,
             rotation_duration: rotation_duration(to)?,
         })
@@ -177,6 +189,10 @@ impl KeyMetrics {
         let seconds = |at: Option<Timestamp>| at.map_or(0.0, Timestamp::as_seconds_f64);
         self.last_rotation.set(seconds(facts.last_rotation_at));
         self.next_rotation.set(seconds(facts.next_rotation_at));
+        self.kek_demanded
+            .set(i64::from(facts.kek_demanded_since.is_some()));
+        self.kek_demanded_since
+            .set(seconds(facts.kek_demanded_since));
     }
 
     pub(super) fn live_tokens(&self, state: KeyStateLabel, tokens: u64) {

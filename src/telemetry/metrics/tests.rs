@@ -63,6 +63,7 @@ fn exercise(metrics: &Metrics) {
         purged: 2,
         last_rotation_at: Some(Timestamp::from_seconds(1_700_000_000)),
         next_rotation_at: None,
+        kek_demanded_since: None,
     });
     metrics.rotation(
         Trigger::Manual,
@@ -481,6 +482,7 @@ fn a_published_key_set_replaces_the_one_before() {
         purged: 0,
         last_rotation_at: None,
         next_rotation_at: None,
+        kek_demanded_since: None,
     });
     let (samples, _) = parse(&metrics.render());
     assert!(!samples.keys().any(|series| series.starts_with(not_after)));
