@@ -4,9 +4,6 @@
 //! The public half is derived from the private one, never believed; what ring could not sign or
 //! verify with is refused here, with the rule and the way out.
 
-use ::rsa::RsaPublicKey;
-use ::rsa::pkcs8::DecodePublicKey as _;
-use ::rsa::traits::PublicKeyParts as _;
 use ring::agreement::{ECDH_P256, EphemeralPrivateKey, UnparsedPublicKey, agree_ephemeral};
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
@@ -16,7 +13,7 @@ use zeroize::Zeroizing;
 
 use crate::keys::{Algorithm, Kid, PublicJwk};
 
-use super::{encode, public_half, thumbprint};
+use super::{encode, public_half, rsa, thumbprint};
 
 /// Longest PEM text that is read, in bytes; an RSA key of 4096 bits needs a fifth of it.
 pub const MAX_PEM_BYTES: usize = 16 * 1024;
@@ -92,11 +89,14 @@ impl ForeignKey {
         if pem.len() > MAX_PEM_BYTES {
             return Err(ForeignKeyError::NotOne);
         }
+        if contains(pem, b"-----BEGIN RSA PRIVATE KEY") {
+            return Err(ForeignKeyError::NotPkcs8("PKCS#1"));
+        }
         let mut blocks = <(SectionKind, Vec<u8>)>::pem_slice_iter(pem);
         let (kind, der) = match (blocks.next(), blocks.next()) {
             (Some(Ok(block)), None) => block,
             // A kind of block that the parser does not know, such as an encrypted key, is skipped.
-            (None, None) if pem.windows(10).any(|text| text == b"-----BEGIN") => {
+            (None, None) if contains(pem, b"-----BEGIN") => {
                 return Err(ForeignKeyError::Kind);
             }
             _ => return Err(ForeignKeyError::NotOne),
@@ -105,7 +105,6 @@ impl ForeignKey {
         match kind {
             SectionKind::PrivateKey => Self::from_private(der),
             SectionKind::PublicKey => Self::from_public(&der),
-            SectionKind::RsaPrivateKey => Err(ForeignKeyError::NotPkcs8("PKCS#1")),
             SectionKind::EcPrivateKey => Err(ForeignKeyError::NotPkcs8("SEC 1")),
             _ => Err(ForeignKeyError::Kind),
         }
@@ -165,12 +164,8 @@ impl ForeignKey {
             },
             Algorithm::EdDsa => PublicJwk::ed25519(encode(tail(32)?)),
             Algorithm::Rs256 => {
-                let key =
-                    RsaPublicKey::from_public_key_der(der).map_err(|error| unusable(alg, error))?;
-                PublicJwk::rsa(
-                    encode(&key.n().to_bytes_be()),
-                    encode(&key.e().to_bytes_be()),
-                )
+                let (n, e) = rsa::public_components(der).map_err(|rule| unusable(alg, rule))?;
+                PublicJwk::rsa(encode(&n), encode(&e))
             }
         };
         Self::from_jwk(jwk)
@@ -179,7 +174,7 @@ impl ForeignKey {
 
 fn algorithm(der: &[u8]) -> Result<Algorithm, ForeignKeyError> {
     let front = der.get(..ALGORITHM_WITHIN).unwrap_or(der);
-    let names = |oid: &[u8]| front.windows(oid.len()).any(|bytes| bytes == oid);
+    let names = |oid: &[u8]| contains(front, oid);
     if names(RSA) {
         Ok(Algorithm::Rs256)
     } else if names(P256) {
@@ -189,6 +184,10 @@ fn algorithm(der: &[u8]) -> Result<Algorithm, ForeignKeyError> {
     } else {
         Err(ForeignKeyError::Algorithm)
     }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
 }
 
 /// What `token` would find out later, and more: sizes, and that the point lies on its curve.

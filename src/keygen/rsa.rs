@@ -1,9 +1,11 @@
-//! Generation of RSA keys, the only use of the `rsa` crate: ring signs and verifies with RSA but
-//! does not make such keys. Nothing here signs or decrypts (RUSTSEC-2023-0071).
+//! The only place that uses the `rsa` crate: ring signs and verifies with RSA, but does not make such
+//! keys, nor read a public one from SubjectPublicKeyInfo. Nothing here signs or decrypts
+//! (RUSTSEC-2023-0071).
 
-use ::rsa::RsaPrivateKey;
-use ::rsa::pkcs8::EncodePrivateKey;
+use ::rsa::pkcs8::{DecodePublicKey as _, EncodePrivateKey};
 use ::rsa::rand_core::{OsRng, RngCore};
+use ::rsa::traits::PublicKeyParts as _;
+use ::rsa::{RsaPrivateKey, RsaPublicKey};
 use zeroize::Zeroizing;
 
 use crate::keys::Algorithm;
@@ -32,4 +34,10 @@ pub(super) fn generate_pkcs8() -> Result<Zeroizing<Vec<u8>>, KeygenError> {
         .to_pkcs8_der()
         .map_err(|error| unusable(error.to_string()))?;
     Ok(Zeroizing::new(document.as_bytes().to_vec()))
+}
+
+/// Modulus and exponent of a public key in SubjectPublicKeyInfo (RFC 3279 §2.3.1), big-endian.
+pub(super) fn public_components(der: &[u8]) -> Result<(Vec<u8>, Vec<u8>), String> {
+    let key = RsaPublicKey::from_public_key_der(der).map_err(|error| error.to_string())?;
+    Ok((key.n().to_bytes_be(), key.e().to_bytes_be()))
 }
