@@ -20,6 +20,7 @@ use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, RotationOutcome}
 use super::AdminParts;
 use super::auth::{Operator, Role};
 use super::body::{RestoreRequest, RotateRequest, parse};
+use super::clock::PauseView;
 use super::error::ApiError;
 use super::idempotency;
 use super::views::{KeySetView, PreviewView, ReceiptView, RotationView};
@@ -30,6 +31,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
+        "/admin/v1/clock/confirm" => "clock_confirm",
         "/admin/v1/keys" => "keys",
         "/admin/v1/keys/preview" => "keys_preview",
         "/admin/v1/keys/rotate" => "keys_rotate",
@@ -43,7 +45,7 @@ pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
     let set = parts.lifecycle.current_set();
     let mut response = json(
         StatusCode::OK,
-        &KeySetView::of(&set, parts.lifecycle.timing()),
+        &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
     );
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
         response.headers_mut().insert(ETAG, etag);
@@ -207,7 +209,7 @@ pub(super) async fn restore(
     match try_restore(&parts, operator, &kid, &headers, &body).await {
         Ok(set) => json(
             StatusCode::OK,
-            &KeySetView::of(&set, parts.lifecycle.timing()),
+            &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
         ),
         Err(error) => error.answer(&parts),
     }
@@ -242,7 +244,7 @@ pub(super) async fn method_not_allowed(State(parts): State<Arc<AdminParts>>) -> 
     ApiError::method_not_allowed().answer(&parts)
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // Serialising strings and numbers into a Vec cannot fail.
     let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;

@@ -49,7 +49,7 @@ pub(super) struct RestoreRequest {
 }
 
 /// A member that is there has a value: `null` is not the same as leaving it out.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,

@@ -6,6 +6,7 @@
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
+//! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
@@ -15,6 +16,7 @@
 mod api;
 mod auth;
 mod body;
+mod clock;
 mod error;
 mod idempotency;
 mod views;
@@ -34,7 +36,8 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 5] = [
+pub const ENDPOINTS: [&str; 6] = [
+    "clock_confirm",
     "keys",
     "keys_preview",
     "keys_purges",
@@ -67,6 +70,7 @@ impl fmt::Debug for AdminParts {
 /// The admin endpoints.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
+        .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
         .route("/admin/v1/keys/preview", get(api::preview))
         .route("/admin/v1/keys/purges/{id}", get(api::purge))

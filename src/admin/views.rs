@@ -8,6 +8,8 @@ use crate::keys::transition::next_rotation_at;
 use crate::keys::{Activation, ActivationKind, KeySet, KeyState, PublicKey, Tombstone, Trigger};
 use crate::lifecycle::{Preview, Receipt, RotationOutcome};
 
+use super::clock::PauseView;
+
 /// `GET keys`.
 #[derive(Debug, Serialize)]
 pub(super) struct KeySetView {
@@ -19,6 +21,8 @@ pub(super) struct KeySetView {
     next_rotation_at: String,
     /// Until when a plain Rotate changes nothing.
     idempotency_window_until: Option<String>,
+    /// Automatic rotation and retirement wait; null when they do not.
+    schedule_paused: Option<PauseView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -141,7 +145,7 @@ pub(super) struct ReceiptView {
 }
 
 impl KeySetView {
-    pub(super) fn of(set: &KeySet, timing: &Timing) -> Self {
+    pub(super) fn of(set: &KeySet, timing: &Timing, schedule_paused: Option<PauseView>) -> Self {
         let window = set
             .last_activation
             .as_ref()
@@ -154,6 +158,7 @@ impl KeySetView {
             last_rotation: set.last_activation.as_ref().map(ActivationView::of),
             next_rotation_at: next_rotation_at(set, timing).to_string(),
             idempotency_window_until: window,
+            schedule_paused,
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::admin_client::{AdminClient, AdminTarget};
+use super::clock;
 use super::exit::Failure;
 use super::out::say;
 
@@ -44,6 +45,9 @@ For a leaked key:
 Every key that verifies now dies at once, and every token with it. The command asks first; in a
 script add --yes, and --seen-revision so that a repeated call cannot kill clients that recovered.")]
     Rotate(RotateArgs),
+    /// Say that the clock is right after it stepped forward, so that the schedule goes on
+    #[command(after_help = clock::WHEN)]
+    ConfirmClock(clock::ConfirmClockArgs),
     /// Undo a purge that was made with --mistake-undo, for one key: it verifies again
     Restore {
         #[command(flatten)]
@@ -88,14 +92,14 @@ struct RotateArgs {
 }
 
 #[derive(Debug, Args)]
-struct OutputFormat {
+pub(super) struct OutputFormat {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Json,
 }
@@ -105,6 +109,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
         KeysVerb::List { target, output } => list(target, output.output),
         KeysVerb::Preview { target, output } => preview(target, output.output),
         KeysVerb::Rotate(args) => rotate(args),
+        KeysVerb::ConfirmClock(args) => clock::confirm(args),
         KeysVerb::Restore {
             target,
             output,
@@ -129,6 +134,7 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
                 "next automatic rotation {}",
                 text(&set, "next_rotation_at")
             ));
+            clock::say_pause(&set);
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -322,7 +328,7 @@ fn print_keys(set: &Value) {
     }
 }
 
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     value.get(name).unwrap_or(&Value::Null)
 }
 
@@ -330,10 +336,10 @@ fn number(value: &Value, name: &str) -> Option<u64> {
     member(value, name).as_u64()
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     member(value, name).as_str().unwrap_or("-")
 }
 
-fn print_json(value: &Value) {
+pub(super) fn print_json(value: &Value) {
     say(&value.to_string());
 }

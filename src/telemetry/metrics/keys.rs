@@ -81,6 +81,7 @@ pub(super) struct KeyMetrics {
     revision: IntGauge,
     last_rotation: Gauge,
     next_rotation: Gauge,
+    clock_step: Gauge,
     rotations: Vec<(Asked, IntCounter)>,
     rotation_duration: Vec<(RotationKind, Histogram)>,
 }
@@ -130,6 +131,10 @@ impl KeyMetrics {
                 "key_next_rotation_timestamp_seconds",
                 "When the schedule rotates next, as a Unix time; 0 when nothing is scheduled.",
             )?,
+            clock_step: to.gauge(
+                "clock_step_pending_seconds",
+                "Size of a forward step of the clock that waits to be confirmed; 0 when none does.",
+            )?,
             rotations: rotations(to)?,
             rotation_duration: rotation_duration(to)?,
         })
@@ -177,6 +182,10 @@ impl KeyMetrics {
         let seconds = |at: Option<Timestamp>| at.map_or(0.0, Timestamp::as_seconds_f64);
         self.last_rotation.set(seconds(facts.last_rotation_at));
         self.next_rotation.set(seconds(facts.next_rotation_at));
+    }
+
+    pub(super) fn clock_step(&self, seconds: f64) {
+        self.clock_step.set(seconds);
     }
 
     pub(super) fn live_tokens(&self, state: KeyStateLabel, tokens: u64) {
