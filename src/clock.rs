@@ -3,15 +3,17 @@
 //! Core modules never read a clock; they take a [`Timestamp`]. Shells hold an `Arc<dyn Clock>`
 //! from `app::Env` and read it once per request or life-cycle step. May import nothing of ours.
 
+mod steady;
+
 use std::fmt;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 use time::format_description::BorrowedFormatItem;
 use time::macros::format_description;
+
+pub use steady::{MAX_FORWARD_STEP, STABLE_AFTER, SteadyClock};
 
 /// RFC 3339 in UTC, always with three digits of milliseconds, so that texts sort like moments.
 const RFC_3339_MILLIS: &[BorrowedFormatItem<'_>] =
@@ -99,6 +101,69 @@ fn millis(duration: Duration) -> i64 {
 pub trait Clock: Send + Sync + fmt::Debug {
     /// The current moment.
     fn now(&self) -> Timestamp;
+
+    /// Never again shows a moment before `seen`, at which the installation is known to have run.
+    /// A clock that cannot promise it does nothing.
+    fn not_before(&self, _seen: Timestamp) {}
+
+    /// Looks whether wall time has moved forward by more than time has passed. Whoever must not be
+    /// deceived by such a step looks *after* reading [`Clock::now`]: a step that is in the moment
+    /// read is then in the report as well. Not for the request path.
+    fn step_report(&self) -> StepReport {
+        StepReport::Quiet
+    }
+
+    /// Accepts the step that was seen at `since` ([`ForwardStep::since`]); false when no step, or
+    /// another one, waits to be confirmed.
+    fn confirm_step(&self, _since: Timestamp) -> bool {
+        false
+    }
+}
+
+/// What a clock knows of forward steps of wall time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepReport {
+    /// There was none.
+    Quiet,
+    /// One waits to be confirmed.
+    Pending(ForwardStep),
+    /// None waits any more, and how the last one ended.
+    Over(StepEnd),
+}
+
+/// A forward step of wall time that nothing has confirmed yet. The clock follows it at once, so
+/// that no expired token is accepted; what cannot be undone waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForwardStep {
+    /// When it was seen, by the clock after the step; also what names it.
+    pub since: Timestamp,
+    /// How much further wall time moved than time passed; steps in a row are added up.
+    pub size: Duration,
+    /// When it counts as confirmed unless the clock steps again.
+    pub resumes_at: Timestamp,
+}
+
+/// How a forward step ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepEnd {
+    /// An operator confirmed the time.
+    Confirmed,
+    /// The clock ran on without another step for [`STABLE_AFTER`].
+    Stable,
+    /// Wall time went back to where it would have been without the step, and this clock with it.
+    Reverted,
+}
+
+impl StepEnd {
+    /// The word for logs.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Confirmed => "confirmed",
+            Self::Stable => "stable",
+            Self::Reverted => "reverted",
+        }
+    }
 }
 
 /// The operating system's clock.
@@ -118,109 +183,9 @@ impl Clock for SystemClock {
     }
 }
 
-/// A clock that never goes back: when wall time is set back, it goes on from where it was, by the
-/// monotonic clock, until wall time has caught up.
-///
-/// So a wall clock set back neither reopens an idempotency window nor makes good tokens look as if
-/// they came from the future.
-#[derive(Debug)]
-pub struct SteadyClock {
-    wall: Arc<dyn Clock>,
-    origin: Instant,
-    /// What this clock would have shown at `origin`, in microseconds; only ever raised.
-    at_origin: AtomicI64,
-}
-
-impl SteadyClock {
-    /// A steady clock over `wall`.
-    #[must_use]
-    pub fn new(wall: Arc<dyn Clock>) -> Self {
-        Self {
-            origin: Instant::now(),
-            at_origin: AtomicI64::new(i64::MIN / 2),
-            wall,
-        }
-    }
-
-    /// Never again shows a moment before `seen`, at which the installation is known to have run.
-    pub fn not_before(&self, seen: Timestamp) {
-        let seen = seen.as_millis().saturating_mul(1000);
-        self.at_origin
-            .fetch_max(seen.saturating_sub(self.elapsed()), Ordering::SeqCst);
-    }
-
-    fn elapsed(&self) -> i64 {
-        i64::try_from(self.origin.elapsed().as_micros()).unwrap_or(i64::MAX)
-    }
-}
-
-impl Clock for SteadyClock {
-    fn now(&self) -> Timestamp {
-        // In this order: a pause between the two reads makes wall time look older, which changes
-        // nothing. The other way round every pause would push this clock ahead for good.
-        let wall = self.wall.now().as_millis().saturating_mul(1000);
-        let elapsed = self.elapsed();
-        let wall = wall.saturating_sub(elapsed);
-        let before = self.at_origin.load(Ordering::Relaxed);
-        if wall > before {
-            self.at_origin.fetch_max(wall, Ordering::Relaxed);
-        }
-        Timestamp(wall.max(before).saturating_add(elapsed).div_euclid(1000))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug)]
-    struct Settable(AtomicI64);
-
-    impl Clock for Settable {
-        fn now(&self) -> Timestamp {
-            Timestamp(self.0.load(Ordering::SeqCst))
-        }
-    }
-
-    /// A wall clock that is slow to answer, as when the thread is taken off its core.
-    #[derive(Debug)]
-    struct Slow(SystemClock);
-
-    impl Clock for Slow {
-        fn now(&self) -> Timestamp {
-            std::thread::park_timeout(Duration::from_millis(5));
-            let now = self.0.now();
-            std::thread::park_timeout(Duration::from_millis(5));
-            now
-        }
-    }
-
-    #[test]
-    fn pauses_never_push_a_steady_clock_ahead_of_wall_time() {
-        let clock = SteadyClock::new(Arc::new(Slow(SystemClock)));
-        for _ in 0..20 {
-            assert!(clock.now() <= SystemClock.now());
-        }
-    }
-
-    #[test]
-    fn inv14_a_steady_clock_follows_forwards_and_never_goes_back() {
-        let wall = Arc::new(Settable(AtomicI64::new(1_000_000)));
-        let clock = SteadyClock::new(Arc::<Settable>::clone(&wall));
-        let first = clock.now();
-        assert!(first >= Timestamp(1_000_000));
-        wall.0.store(0, Ordering::SeqCst);
-        let set_back = clock.now();
-        assert!(set_back >= first);
-        assert!(
-            set_back.since(first) < Duration::from_secs(60),
-            "it goes on, it does not jump"
-        );
-        wall.0.store(9_000_000, Ordering::SeqCst);
-        assert!(clock.now() >= Timestamp(9_000_000));
-        clock.not_before(Timestamp(20_000_000));
-        assert!(clock.now() >= Timestamp(20_000_000));
-    }
 
     #[test]
     fn displays_rfc3339_utc() {

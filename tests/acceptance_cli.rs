@@ -163,6 +163,7 @@ fn help_and_completions_print_to_standard_output_and_end_with_0() {
         &["check", "--help"],
         &["keys", "--help"],
         &["keys", "rotate", "--help"],
+        &["keys", "confirm-clock", "--help"],
         &["clients", "hash-secret", "--help"],
         &["completions", "bash"],
         &["completions", "zsh"],

@@ -20,6 +20,7 @@ use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, Resealed, Rotati
 use super::AdminParts;
 use super::auth::{Operator, Role};
 use super::body::{ResealRequest, RestoreRequest, RotateRequest, parse};
+use super::clock::PauseView;
 use super::error::ApiError;
 use super::idempotency;
 use super::kek_views::ResealView;
@@ -31,6 +32,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
+        "/admin/v1/clock/confirm" => "clock_confirm",
         "/admin/v1/keys" => "keys",
         "/admin/v1/keys/preview" => "keys_preview",
         "/admin/v1/keys/reseal" => "keys_reseal",
@@ -49,7 +51,7 @@ pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
     let set = parts.lifecycle.current_set();
     let mut response = json(
         StatusCode::OK,
-        &KeySetView::of(&set, parts.lifecycle.timing()),
+        &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
     );
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
         response.headers_mut().insert(ETAG, etag);
@@ -213,7 +215,7 @@ pub(super) async fn restore(
     match try_restore(&parts, operator, &kid, &headers, &body).await {
         Ok(set) => json(
             StatusCode::OK,
-            &KeySetView::of(&set, parts.lifecycle.timing()),
+            &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
         ),
         Err(error) => error.answer(&parts),
     }

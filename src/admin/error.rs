@@ -111,6 +111,14 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, "NO_SUCH_PURGE", detail)
     }
 
+    pub(super) fn clock_stepped_again(since: &str) -> Self {
+        let detail = format!(
+            "nothing was confirmed: the step of the clock that waits now was seen at {since}; look at the time again, \
+             then confirm that one"
+        );
+        Self::new(StatusCode::CONFLICT, "CLOCK_STEPPED_AGAIN", detail)
+    }
+
     pub(super) fn method_not_allowed() -> Self {
         let detail = "the endpoint does not take this method".to_owned();
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "METHOD", detail)

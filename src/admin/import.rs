@@ -20,6 +20,7 @@ use super::AdminParts;
 use super::api::json;
 use super::auth::{Operator, Role};
 use super::body::{RestoreRequest, check_reason, duration, parse, present};
+use super::clock::PauseView;
 use super::error::ApiError;
 use super::views::KeySetView;
 
@@ -152,6 +153,6 @@ async fn try_compromised(
 fn answer(parts: &AdminParts, set: &KeySet) -> Response {
     json(
         StatusCode::OK,
-        &KeySetView::of(set, parts.lifecycle.timing()),
+        &KeySetView::of(set, parts.lifecycle.timing(), PauseView::of(parts)),
     )
 }

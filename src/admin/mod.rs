@@ -7,6 +7,7 @@
 //! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
+//! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
 //! | `POST /admin/v1/keys/import` | admin | takes over a signing key of a former system |
@@ -18,6 +19,7 @@
 mod api;
 mod auth;
 mod body;
+mod clock;
 mod error;
 mod idempotency;
 mod import;
@@ -39,7 +41,8 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 8] = [
+pub const ENDPOINTS: [&str; 9] = [
+    "clock_confirm",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -75,6 +78,7 @@ impl fmt::Debug for AdminParts {
 /// The admin endpoints.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
+        .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
         .route("/admin/v1/keys/preview", get(api::preview))
         .route("/admin/v1/keys/purges/{id}", get(api::purge))

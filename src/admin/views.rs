@@ -8,6 +8,7 @@ use crate::keys::transition::next_rotation_at;
 use crate::keys::{Activation, ActivationKind, KeySet, KeyState, PublicKey, Tombstone, Trigger};
 use crate::lifecycle::{Preview, Receipt, RotationOutcome};
 
+use super::clock::PauseView;
 use super::kek_views::{KekDemandView, demand};
 
 /// `GET keys`.
@@ -23,6 +24,8 @@ pub(super) struct KeySetView {
     idempotency_window_until: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_encryption_key_demand: Option<KekDemandView>,
+    /// Automatic rotation and retirement wait; null when they do not.
+    schedule_paused: Option<PauseView>,
 }
 
 #[derive(Debug, Serialize)]
@@ -147,7 +150,7 @@ pub(super) struct ReceiptView {
 }
 
 impl KeySetView {
-    pub(super) fn of(set: &KeySet, timing: &Timing) -> Self {
+    pub(super) fn of(set: &KeySet, timing: &Timing, schedule_paused: Option<PauseView>) -> Self {
         let window = set
             .last_activation
             .as_ref()
@@ -161,6 +164,7 @@ impl KeySetView {
             next_rotation_at: next_rotation_at(set, timing).to_string(),
             idempotency_window_until: window,
             key_encryption_key_demand: demand(set),
+            schedule_paused,
         }
     }
 }

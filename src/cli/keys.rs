@@ -7,6 +7,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use super::admin_client::{AdminClient, AdminTarget};
+use super::clock;
 use super::exit::Failure;
 use super::keys_import::{self, ImportArgs};
 use super::out::say;
@@ -65,6 +66,9 @@ script add --yes, and --seen-revision so that a repeated call cannot kill client
     /// every document under the first key. Signing keys and tokens stay as they are.
     #[command(after_help = super::reseal::AFTER_HELP)]
     Reseal(super::reseal::ResealArgs),
+    /// Say that the clock is right after it stepped forward, so that the schedule goes on
+    #[command(after_help = clock::WHEN)]
+    ConfirmClock(clock::ConfirmClockArgs),
     /// Undo a purge that was made with --mistake-undo, for one key: it verifies again
     Restore {
         #[command(flatten)]
@@ -139,6 +143,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
             reason,
         } => compromised(target, *output, kid, reason.as_deref()),
         KeysVerb::Reseal(args) => super::reseal::run(args),
+        KeysVerb::ConfirmClock(args) => clock::confirm(args),
         KeysVerb::Restore {
             target,
             output,
@@ -164,6 +169,7 @@ fn list(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
                 text(&set, "next_rotation_at")
             ));
             super::reseal::print_demand(&set);
+            clock::say_pause(&set);
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -7,6 +7,7 @@ mod admin_client;
 mod audit;
 mod check;
 mod clients;
+mod clock;
 mod completions;
 mod demo;
 mod echo;

@@ -3,6 +3,7 @@
 //! Invariants: whatever is published was committed before; a failed step leaves the published
 //! keys in force; nothing here runs on a proxy worker. May import layers 0–2.
 
+mod clock_watch;
 pub mod drain;
 mod error;
 pub mod impact;
@@ -31,7 +32,7 @@ pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
 pub use step::state_label;
 
-use crate::clock::{Clock, Timestamp};
+use crate::clock::{Clock, ForwardStep, Timestamp};
 use crate::keygen::KeyGenerator;
 use crate::keys::ledger::Ledger;
 use crate::keys::timing::Timing;
@@ -82,6 +83,8 @@ pub struct Lifecycle {
     receipts: Mutex<VecDeque<Arc<Receipt>>>,
     /// A commit ended without telling whether it took effect; the next look at the store tells.
     uncertain: AtomicBool,
+    /// The step of the clock that log and metrics show as pending.
+    shown_step: Mutex<Option<ForwardStep>>,
     issued: IssuedTokens,
     traffic: Traffic,
     /// The counters as last written, so that nothing is written again unchanged.
@@ -112,12 +115,16 @@ impl Lifecycle {
         workers: Vec<String>,
     ) -> Result<Arc<Self>, LifecycleError> {
         let loaded = parts.store.load().await?;
+        // A clock set back while nothing ran must not stand still at the moment of the last commit:
+        // that would prolong the idempotency window.
+        parts.clock.not_before(loaded.set.high_water_time);
         let counters = parts.store.load_side(SideDocument::Counters).await?;
         let first = step::snapshot(&parts, &policy, loaded.set.clone(), None)?;
         let lifecycle = Self {
             published: Arc::new(Published::new(first, workers)),
             receipts: Mutex::default(),
             uncertain: AtomicBool::new(false),
+            shown_step: Mutex::default(),
             issued: IssuedTokens::start(ledger(&parts, counters.as_deref()))
                 .map_err(LifecycleError::Thread)?,
             traffic: Traffic::default(),
@@ -129,6 +136,8 @@ impl Lifecycle {
         lifecycle.adapt_to_configuration().await?;
         lifecycle.meet_demand().await?;
         lifecycle.show(&lifecycle.current_set());
+        // From here on a step of the clock is seen.
+        let _none_yet = lifecycle.schedule_pause();
         Ok(Arc::new(lifecycle))
     }
 

@@ -24,7 +24,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(1);
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 
 impl Lifecycle {
-    /// Does everything that is due now; answers when something will be due next.
+    /// Does everything that is due now; answers when something will be due next. While a forward
+    /// step of the clock waits to be confirmed, nothing is.
     ///
     /// # Errors
     /// [`LifecycleError`]; what was due stays due.
@@ -35,11 +36,21 @@ impl Lifecycle {
             self.load().await?;
         }
         self.alarm_of_demand(now);
+        // After `now` was read: a step that is in it is seen. Read again after that: a step that
+        // was just taken back is in neither.
+        if let Some(step) = self.schedule_pause() {
+            return Ok(step.resumes_at);
+        }
+        let now = now.min(self.parts.clock.now());
         // Cheap look at what is published; the steps decide again on what is stored.
         if transition::next_due(&self.current_set(), timing) > now {
             return Ok(transition::next_due(&self.current_set(), timing));
         }
-        self.commit_if(transition::retire).await?;
+        self.commit_if(|set, store_now| {
+            // The store read the clock anew, and it may have stepped in between.
+            transition::retire(set, store_now.min(now.max(set.high_water_time)))
+        })
+        .await?;
         if transition::next_rotation_at(&self.current_set(), timing) <= now {
             self.rotate(&Order {
                 id: Uuid::new_v4(),

@@ -75,6 +75,7 @@ impl Lifecycle {
         match self.parts.store.commit(from.revision, &snapshot.set).await {
             Ok(committed) => {
                 self.warn(&committed.warnings);
+                self.parts.clock.not_before(snapshot.set.high_water_time);
                 for kid in from.verifying().map(|(_, key)| &key.kid) {
                     let gone = snapshot
                         .set
@@ -106,6 +107,7 @@ impl Lifecycle {
         let loaded = self.parts.store.load().await?;
         self.warn(&loaded.warnings);
         if loaded.set.revision > self.published.load().set.revision {
+            self.parts.clock.not_before(loaded.set.high_water_time);
             let admitted = self.published.admitted_by_kid();
             self.published.publish(snapshot(
                 &self.parts,

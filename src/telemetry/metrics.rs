@@ -154,6 +154,11 @@ impl Metrics {
         self.keys.show(facts);
     }
 
+    /// Shows the forward step of the clock for which the schedule waits, 0 when it does not.
+    pub fn clock_step(&self, seconds: f64) {
+        self.keys.clock_step(seconds);
+    }
+
     /// Shows how many tokens of keys in this state are alive.
     pub fn live_tokens(&self, state: KeyStateLabel, tokens: u64) {
         self.keys.live_tokens(state, tokens);

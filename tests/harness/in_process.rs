@@ -42,6 +42,8 @@ pub struct Options {
     /// Wraps the store, for faults.
     pub wrap: Box<dyn FnOnce(Arc<dyn KeyStore>) -> Arc<dyn KeyStore>>,
     pub workers: usize,
+    /// The gateway sees the clock as a real one: what `clock.set` does is a step.
+    pub steady_clock: bool,
 }
 
 impl Default for Options {
@@ -58,6 +60,7 @@ impl Default for Options {
             keygen: Arc::new(FixtureKeys::new()),
             wrap: Box::new(|store| store),
             workers: 2,
+            steady_clock: false,
         }
     }
 }
@@ -109,8 +112,59 @@ impl Gateway {
         write_new_kek(&dir.path().join("secrets/kek")).expect("a key-encryption key");
         let keyring =
             Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
-        let store = store(&options, &config, &keyring, &clock, dir.path()).await;
-        Self::start_on(options, config, dir, upstream, clock, keyring, store).await
+        let seen = seen(&options, &clock);
+        let store = store(&options, &config, &keyring, &seen, dir.path()).await;
+        Self::start_on(
+            options,
+            config,
+            dir,
+            upstream,
+            (clock, seen),
+            keyring,
+            store,
+        )
+        .await
+    }
+
+    /// Stops everything and starts a new gateway on the same files; the clock, the upstream and the
+    /// key generator's stock live on. Needs `file_store`.
+    pub async fn restart(self, mut options: Options) -> Self {
+        let Self {
+            clock,
+            lifecycle,
+            http,
+            upstream,
+            config,
+            dir,
+            env,
+            _listeners: listeners,
+            ..
+        } = self;
+        options.keygen = Arc::clone(&env.keygen);
+        drop((lifecycle, http, env));
+        for listener in listeners {
+            listener.stop().await;
+        }
+        let keyring =
+            Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
+        let seen = seen(&options, &clock);
+        let store = super::eventually("the store is unlocked", || async {
+            FileStore::open(file_store(&config, &keyring, &seen, dir.path()))
+                .await
+                .ok()
+        })
+        .await;
+        let store = Arc::new(store);
+        Self::start_on(
+            options,
+            config,
+            dir,
+            upstream,
+            (clock, seen),
+            keyring,
+            store,
+        )
+        .await
     }
 
     async fn start_on(
@@ -118,11 +172,10 @@ impl Gateway {
         config: Config,
         dir: tempfile::TempDir,
         upstream: Upstream,
-        clock: Arc<ManualClock>,
+        (clock, dyn_clock): (Arc<ManualClock>, Arc<dyn Clock>),
         keyring: Arc<Keyring>,
         store: Arc<dyn KeyStore>,
     ) -> Self {
-        let dyn_clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(&clock);
         let (log, capture) = Log::capture(Arc::clone(&dyn_clock));
         let store = (options.wrap)(store);
         let env = Env {
@@ -356,10 +409,10 @@ async fn store(
     options: &Options,
     config: &Config,
     keyring: &Arc<Keyring>,
-    clock: &Arc<ManualClock>,
+    clock: &Arc<dyn Clock>,
     dir: &Path,
 ) -> Arc<dyn KeyStore> {
-    let clock: Arc<dyn Clock> = Arc::<ManualClock>::clone(clock);
+    let clock = Arc::clone(clock);
     let fresh = || -> FreshKey {
         let generated = options.keygen.generate(options.algorithm).expect("a key");
         seal_fresh(generated, keyring, &config.issuer.url, 0, clock.now()).expect("it seals")
@@ -374,14 +427,32 @@ async fn store(
         clock.now(),
     );
     if options.file_store {
-        let file = FileStoreConfig {
-            dir: dir.join("keys"),
-            issuer: config.issuer.url.clone(),
-            keyring: Arc::clone(keyring),
-            clock,
-        };
+        let file = file_store(config, keyring, &clock, dir);
         Arc::new(FileStore::create(file, &set).await.expect("a file store"))
     } else {
         Arc::new(MemoryStore::create(clock, &set).expect("a memory store"))
+    }
+}
+
+fn file_store(
+    config: &Config,
+    keyring: &Arc<Keyring>,
+    clock: &Arc<dyn Clock>,
+    dir: &Path,
+) -> FileStoreConfig {
+    FileStoreConfig {
+        dir: dir.join("keys"),
+        issuer: config.issuer.url.clone(),
+        keyring: Arc::clone(keyring),
+        clock: Arc::clone(clock),
+    }
+}
+
+/// The clock as the gateway sees it.
+fn seen(options: &Options, clock: &Arc<ManualClock>) -> Arc<dyn Clock> {
+    if options.steady_clock {
+        clock.steady()
+    } else {
+        Arc::<ManualClock>::clone(clock)
     }
 }

@@ -71,6 +71,7 @@ fn exercise(metrics: &Metrics) {
         RotationResult::Success,
         0.01,
     );
+    metrics.clock_step(86_400.5);
     metrics.token_issued(Grant::ClientCredentials);
     metrics.token_error(TokenError::InvalidClient);
     metrics.admin_request("keys", CodeClass::Success);

@@ -1,0 +1,105 @@
+//! `POST /admin/v1/clock/confirm`: the operator says that the time after a step is right.
+
+use std::sync::Arc;
+
+use axum::Extension;
+use axum::extract::State;
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::ForwardStep;
+
+use super::AdminParts;
+use super::api::json;
+use super::auth::{Operator, Role};
+use super::body::{parse, present};
+use super::error::ApiError;
+
+/// Why automatic rotation and retirement wait; part of `GET keys`.
+#[derive(Debug, Serialize)]
+pub(super) struct PauseView {
+    /// When the step was seen, by the clock after it; also what `clock/confirm` names it by.
+    since: String,
+    step_seconds: u64,
+    /// When the schedule goes on by itself unless the clock steps again.
+    resumes_at: String,
+    /// What the gateway takes for the present, for comparison with another clock.
+    now: String,
+}
+
+impl PauseView {
+    /// What the schedule waits for now, if it does.
+    pub(super) fn of(parts: &AdminParts) -> Option<Self> {
+        let step = parts.lifecycle.schedule_pause()?;
+        Some(Self::new(&step, parts))
+    }
+
+    fn new(step: &ForwardStep, parts: &AdminParts) -> Self {
+        Self {
+            since: step.since.to_string(),
+            step_seconds: step.size.as_secs(),
+            resumes_at: step.resumes_at.to_string(),
+            now: parts.clock.now().to_string(),
+        }
+    }
+}
+
+/// The body: `{}`, or the step that the operator saw.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConfirmRequest {
+    /// `schedule_paused.since` as `GET keys` showed it; when the clock has stepped again since,
+    /// nothing is confirmed.
+    #[serde(default, deserialize_with = "present")]
+    since: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct ConfirmView {
+    /// False when nothing waited to be confirmed.
+    changed: bool,
+    /// The step that was confirmed.
+    confirmed: Option<PauseView>,
+}
+
+pub(super) async fn confirm(
+    State(parts): State<Arc<AdminParts>>,
+    Extension(operator): Extension<Operator>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match try_confirm(&parts, &operator, &headers, &body) {
+        Ok(confirmed) => json(
+            StatusCode::OK,
+            &ConfirmView {
+                changed: confirmed.is_some(),
+                confirmed,
+            },
+        ),
+        Err(error) => error.answer(&parts),
+    }
+}
+
+fn try_confirm(
+    parts: &AdminParts,
+    operator: &Operator,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<Option<PauseView>, ApiError> {
+    let request: ConfirmRequest = parse(headers, body)?;
+    if operator.role < Role::Operator {
+        return Err(ApiError::forbidden(operator.role, Role::Operator));
+    }
+    let Some(step) = parts.lifecycle.schedule_pause() else {
+        return Ok(None);
+    };
+    let view = PauseView::new(&step, parts);
+    let meant = request.since.is_none_or(|since| since == view.since);
+    if meant && parts.lifecycle.confirm_clock(step.since, &operator.name) {
+        Ok(Some(view))
+    } else {
+        Err(ApiError::clock_stepped_again(&view.since))
+    }
+}
