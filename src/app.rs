@@ -20,6 +20,7 @@ use crate::health::{self, HealthParts};
 use crate::http::{Bridge, BridgeLimits, LocalApp, RefusalLog};
 use crate::issuer::{self, IssuerParts, IssuerSpec, SLOW_CHECKS};
 use crate::keygen::KeyGenerator;
+use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError, ClientsParts};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
@@ -82,6 +83,9 @@ pub enum StartError {
     /// The clients do not make a registry.
     #[error(transparent)]
     Clients(#[from] RegistryError),
+    /// What was done to clients cannot be known.
+    #[error(transparent)]
+    ClientStates(#[from] ClientsError),
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -129,9 +133,15 @@ impl App {
         let rng = SystemRandom::new();
         let metrics = Arc::new(metrics_of(config)?);
         metrics.attach_log(&env.log);
-        let clients = Arc::new(ClientRegistry::new(clients_of(config)?, &rng)?);
+        let registry = ClientRegistry::new(clients_of(config)?, &rng)?;
         let authenticator = Authenticator::new(credentials_of(config)?);
 
+        let clients_parts = ClientsParts {
+            store: Arc::clone(&env.store),
+            clock: Arc::clone(&env.clock),
+            log: env.log.clone(),
+            metrics: Arc::clone(&metrics),
+        };
         let parts = lifecycle::Parts {
             store: env.store,
             keygen: env.keygen,
@@ -145,7 +155,12 @@ impl App {
             algorithm: config.issuer.algorithm,
             timing: config.keys.timing.clone(),
         };
+        let client_policy = ClientPolicy {
+            token_ttl: config.issuer.token_ttl,
+            max_token_ttl: config.keys.timing.max_token_ttl,
+        };
         let lifecycle = Lifecycle::start(parts, policy, worker_names(config)).await?;
+        let clients = Clients::start(clients_parts, client_policy, registry).await?;
 
         let reasons = Rejection::ALL.map(Rejection::as_str).into_iter();
         let denials = DenialLog::new(
@@ -159,6 +174,7 @@ impl App {
         let unmatched = route_metrics(&metrics, NO_ROUTE)?;
         let gateway = Arc::new(GatewayParts {
             published: lifecycle.published(),
+            clients: Arc::clone(&clients),
             routes: routes_of(config, &metrics)?,
             limits: config.limits.clone(),
             realm: config.issuer.url.clone(),
@@ -171,7 +187,7 @@ impl App {
             spec: Arc::new(issuer_spec(config)),
             published: lifecycle.published(),
             issued: lifecycle.issued_tokens(),
-            clients,
+            clients: Arc::clone(&clients),
             clock: Arc::clone(&env.clock),
             log: env.log.clone(),
             denials,
@@ -182,6 +198,7 @@ impl App {
         };
         let admin = Arc::new(AdminParts {
             lifecycle: Arc::clone(&lifecycle),
+            clients,
             authenticator,
             clock: env.clock,
             log: env.log.clone(),
@@ -378,7 +395,7 @@ fn clients_of(config: &Config) -> Result<Vec<Client>, StartError> {
             })?;
             Ok(Client {
                 id: client.id.clone(),
-                secret,
+                secrets: vec![secret],
                 scopes: client.scopes.clone(),
                 token_ttl: client.token_ttl,
             })

@@ -35,7 +35,7 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
         "/admin/v1/keys/rotate" => "keys_rotate",
         _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
         _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/restore") => "keys_restore",
-        _ => "other",
+        _ => super::clients::endpoint_label(path).unwrap_or("other"),
     }
 }
 
@@ -242,7 +242,7 @@ pub(super) async fn method_not_allowed(State(parts): State<Arc<AdminParts>>) -> 
     ApiError::method_not_allowed().answer(&parts)
 }
 
-fn json(status: StatusCode, body: &impl Serialize) -> Response {
+pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // Serialising strings and numbers into a Vec cannot fail.
     let mut response = Response::new(Body::from(serde_json::to_vec(body).unwrap_or_default()));
     *response.status_mut() = status;

@@ -49,7 +49,7 @@ pub(super) struct RestoreRequest {
 }
 
 /// A member that is there has a value: `null` is not the same as leaving it out.
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de>,
@@ -113,7 +113,7 @@ impl RestoreRequest {
     }
 }
 
-fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
+pub(super) fn check_reason(reason: Option<&str>) -> Result<(), ApiError> {
     match reason {
         Some(reason) if reason.chars().count() > MAX_REASON => Err(ApiError::bad_body(format!(
             "reason is longer than {MAX_REASON} characters"

@@ -51,7 +51,11 @@ impl Failure {
             Self::Config(_) | Self::Usage(_) | Self::Tls(_) => 2,
             Self::Start(StartError::Lifecycle(LifecycleError::Store(error)))
             | Self::Store(error) => store_code(error),
-            Self::Start(StartError::SecretFile { .. } | StartError::SecretMode { .. })
+            Self::Start(
+                StartError::SecretFile { .. }
+                | StartError::SecretMode { .. }
+                | StartError::ClientStates(_),
+            )
             | Self::Keyring(_)
             | Self::NotInitialised(_) => 3,
             Self::Start(

@@ -88,14 +88,14 @@ struct RotateArgs {
 }
 
 #[derive(Debug, Args)]
-struct OutputFormat {
+pub(super) struct OutputFormat {
     /// How to print the answer
     #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
-    output: Output,
+    pub(super) output: Output,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
+pub(super) enum Output {
     Table,
     Json,
 }
@@ -322,7 +322,7 @@ fn print_keys(set: &Value) {
     }
 }
 
-fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
+pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     value.get(name).unwrap_or(&Value::Null)
 }
 
@@ -330,10 +330,10 @@ fn number(value: &Value, name: &str) -> Option<u64> {
     member(value, name).as_u64()
 }
 
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     member(value, name).as_str().unwrap_or("-")
 }
 
-fn print_json(value: &Value) {
+pub(super) fn print_json(value: &Value) {
     say(&value.to_string());
 }

@@ -9,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use crate::clients::Revocations;
 use crate::clock::Timestamp;
 use crate::keys::signing_key::MAX_KID_BYTES;
 use crate::keys::{Algorithm, End, Kid};
@@ -68,7 +69,7 @@ struct Compact<'a> {
     signed: &'a [u8],
 }
 
-/// Verifies `token` for a route at `now`.
+/// Verifies `token` for a route at `now`; `clients` says whose tokens are revoked.
 ///
 /// # Errors
 /// [`Refused`] with exactly one reason.
@@ -76,12 +77,13 @@ pub fn verify<'k>(
     token: &[u8],
     keys: &'k VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
     let compact = Compact::split(token).map_err(Refused::unnamed)?;
     match keys.by_segment(compact.header) {
-        Some(key) => verify_live(&compact, key, keys, route, now),
-        None => Err(classify(&compact, keys, route, now)),
+        Some(key) => verify_live(&compact, key, keys, route, clients, now),
+        None => Err(classify(&compact, keys, route, clients, now)),
     }
 }
 
@@ -119,6 +121,7 @@ fn verify_live<'k>(
     key: &'k LiveKey,
     keys: &VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
     let refuse = |rejection, client_id| Refused {
@@ -134,6 +137,7 @@ fn verify_live<'k>(
         issuer: &keys.issuer,
         leeway: keys.leeway,
         max_ttl: key.max_ttl,
+        clients,
     };
     match claims.check(rules, route, now) {
         Err(rejection) => Err(refuse(rejection, Some(claims.client_id))),
@@ -150,6 +154,7 @@ fn classify<'k>(
     compact: &Compact<'_>,
     keys: &'k VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Refused<'k> {
     let header = match Header::parse(compact.header) {
@@ -161,7 +166,7 @@ fn classify<'k>(
         Some(Named::Live(key)) => classify_live(compact, &header, key),
         Some(Named::Dead(index, key)) => {
             let (rejection, client_id, alarm) =
-                classify_dead(compact, &header, key, keys, route, now);
+                classify_dead(compact, &header, key, keys, route, clients, now);
             Refused {
                 rejection,
                 kid: Some(&key.kid),
@@ -200,6 +205,7 @@ fn classify_dead(
     key: &DeadKey,
     keys: &VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Classified {
     if header.alg != key.alg {
@@ -245,6 +251,7 @@ fn classify_dead(
         issuer: &keys.issuer,
         leeway: keys.leeway,
         max_ttl: key.max_ttl,
+        clients,
     };
     match claims.check(rules, route, now) {
         Err(rejection) => (rejection, client, None),
