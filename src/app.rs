@@ -1,8 +1,10 @@
 //! The composition root: configuration and [`Env`] in, services out, in order. The key set is
 //! loaded before any listener opens.
 
+mod secrets;
+
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pingora::proxy::ProxyHttp;
@@ -10,17 +12,17 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminCredential, AdminParts, Authenticator};
-use crate::clients::{Client, ClientRegistry, RegistryError, SecretHashError};
+use crate::admin::{self, AdminParts, Authenticator};
+use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
 use crate::clock::Clock;
-use crate::config::{AdminTokenSource, ClientSecretSource, Config, ProxyListener, Role};
+use crate::config::{Config, ProxyListener};
 use crate::gateway::upstreams::{Upstream, UpstreamError};
 use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute};
 use crate::health::{self, HealthParts};
 use crate::http::{Bridge, BridgeLimits, LocalApp, RefusalLog};
 use crate::issuer::{self, IssuerParts, IssuerSpec, SLOW_CHECKS};
 use crate::keygen::KeyGenerator;
-use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError, ClientsParts};
+use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
@@ -29,6 +31,8 @@ use crate::telemetry::{
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
+
+use secrets::{clients_of, credentials_of};
 
 /// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
 #[derive(Clone, Debug)]
@@ -136,12 +140,6 @@ impl App {
         let registry = ClientRegistry::new(clients_of(config)?, &rng)?;
         let authenticator = Authenticator::new(credentials_of(config)?);
 
-        let clients_parts = ClientsParts {
-            store: Arc::clone(&env.store),
-            clock: Arc::clone(&env.clock),
-            log: env.log.clone(),
-            metrics: Arc::clone(&metrics),
-        };
         let parts = lifecycle::Parts {
             store: env.store,
             keygen: env.keygen,
@@ -159,8 +157,8 @@ impl App {
             token_ttl: config.issuer.token_ttl,
             max_token_ttl: config.keys.timing.max_token_ttl,
         };
-        let lifecycle = Lifecycle::start(parts, policy, worker_names(config)).await?;
-        let clients = Clients::start(clients_parts, client_policy, registry).await?;
+        let lifecycle = Lifecycle::start(parts.clone(), policy, worker_names(config)).await?;
+        let clients = Clients::start(parts, client_policy, registry).await?;
 
         let reasons = Rejection::ALL.map(Rejection::as_str).into_iter();
         let denials = DenialLog::new(
@@ -378,89 +376,6 @@ fn issuer_spec(config: &Config) -> IssuerSpec {
         scopes,
         timing: config.keys.timing.clone(),
     }
-}
-
-fn clients_of(config: &Config) -> Result<Vec<Client>, StartError> {
-    config
-        .clients
-        .iter()
-        .map(|client| {
-            let hash = match &client.secret {
-                ClientSecretSource::HashFile(path) => read_secret(path)?,
-                ClientSecretSource::Hash(hash) => hash.clone(),
-            };
-            let secret = hash.parse().map_err(|source| StartError::ClientSecret {
-                client: client.id.clone(),
-                source,
-            })?;
-            Ok(Client {
-                id: client.id.clone(),
-                secrets: vec![secret],
-                scopes: client.scopes.clone(),
-                token_ttl: client.token_ttl,
-            })
-        })
-        .collect()
-}
-
-/// Fewest characters of an admin token: 128 bits in base64url.
-const MIN_ADMIN_TOKEN: usize = 22;
-
-fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
-    config
-        .listeners
-        .admin
-        .tokens
-        .iter()
-        .map(|token| {
-            let name = token.name.clone();
-            let error = |rule| StartError::AdminToken {
-                name: token.name.clone(),
-                rule,
-            };
-            let role = match token.role {
-                Role::Viewer => admin::Role::Viewer,
-                Role::Operator => admin::Role::Operator,
-                Role::Admin => admin::Role::Admin,
-            };
-            match &token.source {
-                AdminTokenSource::File(path) => {
-                    let text = read_secret(path)?;
-                    let secret = text.trim();
-                    if secret.len() < MIN_ADMIN_TOKEN {
-                        return Err(error(
-                            "it is shorter than 22 characters; remove the file, then `portcullis init` makes a new one",
-                        ));
-                    }
-                    Ok(AdminCredential::of_token(name, role, secret.as_bytes()))
-                }
-                AdminTokenSource::HashFile(path) => {
-                    let text = read_secret(path)?;
-                    let digest = admin::parse_token_hash(text.trim()).ok_or_else(|| {
-                        error("its hash_file must hold `sha256:` and 64 hexadecimal digits")
-                    })?;
-                    Ok(AdminCredential::of_digest(name, role, digest))
-                }
-            }
-        })
-        .collect()
-}
-
-/// Reads a file that nobody else may read.
-fn read_secret(path: &Path) -> Result<String, StartError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let error = |source| StartError::SecretFile {
-        path: path.to_owned(),
-        source,
-    };
-    let mode = std::fs::metadata(path).map_err(error)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(StartError::SecretMode {
-            path: path.display().to_string(),
-            mode,
-        });
-    }
-    std::fs::read_to_string(path).map_err(error)
 }
 
 fn refusal_log(log: Log) -> RefusalLog {

@@ -213,6 +213,7 @@ const UNITS: &[Unit] = &[
             "subtle",
             "tokio",
             "uuid",
+            "zeroize",
         ],
     ),
     unit(

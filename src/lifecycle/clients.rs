@@ -25,26 +25,14 @@ use crate::clients::{
     ClientChange, ClientId, ClientOrder, ClientRefusal, ClientRegistry, ClientView,
     ClientsDocument, NewClient, SecretHash,
 };
-use crate::clock::Clock;
 use crate::keys::Actor;
-use crate::store::{KeyStore, SideDocument};
-use crate::telemetry::{Level, Log, Metrics};
+use crate::store::SideDocument;
+use crate::telemetry::Level;
+
+use super::Parts;
 
 pub use error::ClientsError;
 pub use facts::{ClientCounts, ClientFacts, ClientSource};
-
-/// What the writer works with.
-#[derive(Clone, Debug)]
-pub struct ClientsParts {
-    /// Where the document lives.
-    pub store: Arc<dyn KeyStore>,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
-    /// The log.
-    pub log: Log,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-}
 
 /// What the configuration says about clients of the store.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +45,7 @@ pub struct ClientPolicy {
 
 /// Every client, of the configuration and of the store.
 pub struct Clients {
-    parts: ClientsParts,
+    parts: Parts,
     policy: ClientPolicy,
     registry: ClientRegistry,
     view: ArcSwap<ClientView>,
@@ -91,7 +79,7 @@ impl Clients {
     /// # Errors
     /// [`ClientsError`]
     pub async fn start(
-        parts: ClientsParts,
+        parts: Parts,
         policy: ClientPolicy,
         registry: ClientRegistry,
     ) -> Result<Arc<Self>, ClientsError> {
