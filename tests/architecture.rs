@@ -205,6 +205,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "axum",
+            "base64",
             "bytes",
             "http",
             "ring",
