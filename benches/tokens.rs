@@ -11,6 +11,7 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use portcullis::clients::Revocations;
 use portcullis::clock::Timestamp;
 use portcullis::keygen::{FixtureKeys, KeyGenerator as _};
 use portcullis::keys::timing::Timing;
@@ -163,7 +164,14 @@ fn verify_by_algorithm_and_state(c: &mut Criterion) {
             let (token, ready, route) = (keys.token(key), keys.ready(), route());
             group.bench_function(BenchmarkId::new(alg.as_str(), state), |b| {
                 b.iter(|| {
-                    verify(black_box(token.as_bytes()), &ready, &route, keys.now).expect("accepted")
+                    verify(
+                        black_box(token.as_bytes()),
+                        &ready,
+                        &route,
+                        &Revocations::default(),
+                        keys.now,
+                    )
+                    .expect("accepted")
                 });
             });
         }
@@ -172,8 +180,14 @@ fn verify_by_algorithm_and_state(c: &mut Criterion) {
         let (ready, route) = (keys.ready(), route());
         group.bench_function(BenchmarkId::new(alg.as_str(), "purged"), |b| {
             b.iter(|| {
-                let refused = verify(black_box(token.as_bytes()), &ready, &route, keys.now)
-                    .expect_err("refused");
+                let refused = verify(
+                    black_box(token.as_bytes()),
+                    &ready,
+                    &route,
+                    &Revocations::default(),
+                    keys.now,
+                )
+                .expect_err("refused");
                 assert_eq!(refused.rejection, Rejection::KeyPurged);
             });
         });
@@ -205,8 +219,14 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             b.iter(|| {
-                let refused = verify(black_box(token.as_bytes()), &ready, &route, keys.now)
-                    .expect_err("refused");
+                let refused = verify(
+                    black_box(token.as_bytes()),
+                    &ready,
+                    &route,
+                    &Revocations::default(),
+                    keys.now,
+                )
+                .expect_err("refused");
                 assert_eq!(refused.rejection, reason);
             });
         });
@@ -223,7 +243,14 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
         let token = keys.token(keys.signers.len() - 2);
         group.bench_function(BenchmarkId::new("verify", count), |b| {
             b.iter(|| {
-                verify(black_box(token.as_bytes()), &ready, &route, keys.now).expect("accepted")
+                verify(
+                    black_box(token.as_bytes()),
+                    &ready,
+                    &route,
+                    &Revocations::default(),
+                    keys.now,
+                )
+                .expect("accepted")
             });
         });
         group.bench_function(BenchmarkId::new("make ready", count), |b| {

@@ -1,8 +1,10 @@
 //! The composition root: configuration and [`Env`] in, services out, in order. The key set is
 //! loaded before any listener opens.
 
+mod secrets;
+
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use pingora::proxy::ProxyHttp;
@@ -10,16 +12,17 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminCredential, AdminParts, Authenticator};
-use crate::clients::{Client, ClientRegistry, RegistryError, SecretHashError};
+use crate::admin::{self, AdminParts, Authenticator};
+use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
 use crate::clock::Clock;
-use crate::config::{AdminTokenSource, ClientSecretSource, Config, ProxyListener, Role};
+use crate::config::{Config, ProxyListener};
 use crate::gateway::upstreams::{Upstream, UpstreamError};
 use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute};
 use crate::health::{self, HealthParts};
 use crate::http::{Bridge, BridgeLimits, LocalApp, RefusalLog};
 use crate::issuer::{self, IssuerParts, IssuerSpec, SLOW_CHECKS};
 use crate::keygen::KeyGenerator;
+use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
@@ -28,6 +31,8 @@ use crate::telemetry::{
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
+
+use secrets::{clients_of, credentials_of};
 
 /// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
 #[derive(Clone, Debug)]
@@ -82,6 +87,9 @@ pub enum StartError {
     /// The clients do not make a registry.
     #[error(transparent)]
     Clients(#[from] RegistryError),
+    /// What was done to clients cannot be known.
+    #[error(transparent)]
+    ClientStates(#[from] ClientsError),
     /// An upstream cannot be used.
     #[error(transparent)]
     Upstream(#[from] UpstreamError),
@@ -129,7 +137,7 @@ impl App {
         let rng = SystemRandom::new();
         let metrics = Arc::new(metrics_of(config)?);
         metrics.attach_log(&env.log);
-        let clients = Arc::new(ClientRegistry::new(clients_of(config)?, &rng)?);
+        let registry = ClientRegistry::new(clients_of(config)?, &rng)?;
         let authenticator = Authenticator::new(credentials_of(config)?);
 
         let parts = lifecycle::Parts {
@@ -146,7 +154,12 @@ impl App {
             timing: config.keys.timing.clone(),
             audience: config.issuer.audience.clone(),
         };
-        let lifecycle = Lifecycle::start(parts, policy, worker_names(config)).await?;
+        let client_policy = ClientPolicy {
+            token_ttl: config.issuer.token_ttl,
+            max_token_ttl: config.keys.timing.max_token_ttl,
+        };
+        let lifecycle = Lifecycle::start(parts.clone(), policy, worker_names(config)).await?;
+        let clients = Clients::start(parts, client_policy, registry).await?;
 
         let reasons = Rejection::ALL.map(Rejection::as_str).into_iter();
         let denials = DenialLog::new(
@@ -160,6 +173,7 @@ impl App {
         let unmatched = route_metrics(&metrics, NO_ROUTE)?;
         let gateway = Arc::new(GatewayParts {
             published: lifecycle.published(),
+            clients: Arc::clone(&clients),
             routes: routes_of(config, &metrics)?,
             limits: config.limits.clone(),
             realm: config.issuer.url.clone(),
@@ -172,7 +186,7 @@ impl App {
             spec: Arc::new(issuer_spec(config)),
             published: lifecycle.published(),
             issued: lifecycle.issued_tokens(),
-            clients,
+            clients: Arc::clone(&clients),
             clock: Arc::clone(&env.clock),
             log: env.log.clone(),
             denials,
@@ -183,6 +197,7 @@ impl App {
         };
         let admin = Arc::new(AdminParts {
             lifecycle: Arc::clone(&lifecycle),
+            clients,
             authenticator,
             clock: env.clock,
             log: env.log.clone(),
@@ -362,89 +377,6 @@ fn issuer_spec(config: &Config) -> IssuerSpec {
         scopes,
         timing: config.keys.timing.clone(),
     }
-}
-
-fn clients_of(config: &Config) -> Result<Vec<Client>, StartError> {
-    config
-        .clients
-        .iter()
-        .map(|client| {
-            let hash = match &client.secret {
-                ClientSecretSource::HashFile(path) => read_secret(path)?,
-                ClientSecretSource::Hash(hash) => hash.clone(),
-            };
-            let secret = hash.parse().map_err(|source| StartError::ClientSecret {
-                client: client.id.clone(),
-                source,
-            })?;
-            Ok(Client {
-                id: client.id.clone(),
-                secret,
-                scopes: client.scopes.clone(),
-                token_ttl: client.token_ttl,
-            })
-        })
-        .collect()
-}
-
-/// Fewest characters of an admin token: 128 bits in base64url.
-const MIN_ADMIN_TOKEN: usize = 22;
-
-fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, StartError> {
-    config
-        .listeners
-        .admin
-        .tokens
-        .iter()
-        .map(|token| {
-            let name = token.name.clone();
-            let error = |rule| StartError::AdminToken {
-                name: token.name.clone(),
-                rule,
-            };
-            let role = match token.role {
-                Role::Viewer => admin::Role::Viewer,
-                Role::Operator => admin::Role::Operator,
-                Role::Admin => admin::Role::Admin,
-            };
-            match &token.source {
-                AdminTokenSource::File(path) => {
-                    let text = read_secret(path)?;
-                    let secret = text.trim();
-                    if secret.len() < MIN_ADMIN_TOKEN {
-                        return Err(error(
-                            "it is shorter than 22 characters; remove the file, then `portcullis init` makes a new one",
-                        ));
-                    }
-                    Ok(AdminCredential::of_token(name, role, secret.as_bytes()))
-                }
-                AdminTokenSource::HashFile(path) => {
-                    let text = read_secret(path)?;
-                    let digest = admin::parse_token_hash(text.trim()).ok_or_else(|| {
-                        error("its hash_file must hold `sha256:` and 64 hexadecimal digits")
-                    })?;
-                    Ok(AdminCredential::of_digest(name, role, digest))
-                }
-            }
-        })
-        .collect()
-}
-
-/// Reads a file that nobody else may read.
-fn read_secret(path: &Path) -> Result<String, StartError> {
-    use std::os::unix::fs::PermissionsExt as _;
-    let error = |source| StartError::SecretFile {
-        path: path.to_owned(),
-        source,
-    };
-    let mode = std::fs::metadata(path).map_err(error)?.permissions().mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(StartError::SecretMode {
-            path: path.display().to_string(),
-            mode,
-        });
-    }
-    std::fs::read_to_string(path).map_err(error)
 }
 
 fn refusal_log(log: Log) -> RefusalLog {

@@ -89,6 +89,77 @@ async fn keys_are_listed_rotated_and_purged_from_the_command_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn clients_are_listed_shut_out_made_and_removed_from_the_command_line() {
+    let upstream = Upstream::echo();
+    let gateway = Process::start(&Setup::new(upstream.address)).await;
+    let old = gateway.token().await;
+    let run = |arguments: &[&str]| text(&gateway.run(&[&["clients"], arguments].concat()).stdout);
+    let run_json = |arguments: &[&str]| {
+        json(&gateway.run(&[&["clients"], arguments, &["--output", "json"]].concat()))
+    };
+
+    let listed = run_json(&["list"]);
+    let ids: Vec<&str> = listed["clients"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|client| client["id"].as_str().expect("text"))
+        .collect();
+    assert!(ids.contains(&harness::CLIENT), "{listed}");
+    let table = run(&["list"]);
+    assert!(ids.iter().all(|id| table.contains(id)), "{table}");
+
+    let said = run(&["disable", harness::CLIENT, "--reason", "lost laptop"]);
+    assert!(
+        said.contains("disabled") && said.contains("lost laptop"),
+        "{said}"
+    );
+    assert_eq!(gateway.status(&old).await, 401);
+    let said = run(&["disable", harness::CLIENT]);
+    assert!(said.starts_with("nothing changed"), "{said}");
+    assert_eq!(run_json(&["enable", harness::CLIENT])["changed"], true);
+    assert_eq!(gateway.status(&old).await, 200);
+    assert_eq!(run_json(&["invalidate", harness::CLIENT])["changed"], true);
+    assert_eq!(gateway.status(&old).await, 401);
+    assert_eq!(gateway.status(&gateway.token().await).await, 200);
+    let said = run(&["show", harness::CLIENT]);
+    for word in ["disable", "enable", "invalidate", "static", "lost laptop"] {
+        assert!(said.contains(word), "{said}");
+    }
+
+    let odd = "odd/name +%";
+    let added = run_json(&["add", odd, "--scope", "read", "--scope", "write"]);
+    assert_eq!(
+        added["client"]["scopes"],
+        serde_json::json!(["read", "write"])
+    );
+    let secret = added["secret"].as_str().expect("a secret");
+    let said = run(&["rotate-secret", odd]);
+    assert!(
+        said.contains("secret") && said.contains("kept nowhere"),
+        "{said}"
+    );
+    assert!(!said.contains(secret), "{said}");
+    assert_eq!(run_json(&["drop-old-secret", odd])["changed"], true);
+    assert_eq!(run_json(&["remove", odd])["client"]["source"], "gone");
+    let refused = gateway.refused(&["clients", "remove", odd]).await;
+    assert_eq!(refused.code, 1);
+    assert!(
+        refused.stderr.contains("NO_SUCH_CLIENT"),
+        "{}",
+        refused.stderr
+    );
+    let refused = gateway
+        .refused(&["clients", "remove", harness::CLIENT])
+        .await;
+    assert!(
+        refused.stderr.contains("configuration"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_that_is_not_there_is_an_error_that_says_so() {
     let gateway = configured();
     let refused = gateway.refused(&["keys", "list"]).await;
@@ -164,7 +235,17 @@ fn help_and_completions_print_to_standard_output_and_end_with_0() {
         &["keys", "--help"],
         &["keys", "rotate", "--help"],
         &["keys", "confirm-clock", "--help"],
+        &["clients", "--help"],
         &["clients", "hash-secret", "--help"],
+        &["clients", "list", "--help"],
+        &["clients", "show", "--help"],
+        &["clients", "disable", "--help"],
+        &["clients", "enable", "--help"],
+        &["clients", "invalidate", "--help"],
+        &["clients", "add", "--help"],
+        &["clients", "rotate-secret", "--help"],
+        &["clients", "drop-old-secret", "--help"],
+        &["clients", "remove", "--help"],
         &["completions", "bash"],
         &["completions", "zsh"],
         &["completions", "fish"],

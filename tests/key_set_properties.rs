@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use portcullis::clients::Revocations;
 use portcullis::clock::Timestamp;
 use portcullis::keygen::{KeyGenerator as _, RingKeyGenerator};
 use portcullis::keys::timing::{IsolationGrace, MAX_KEYS, Timing};
@@ -343,7 +344,7 @@ impl World {
             audiences: vec!["api".to_owned()],
             ..RouteRules::default()
         };
-        verify(token.as_bytes(), keys, &route, now)
+        verify(token.as_bytes(), keys, &route, &Revocations::default(), now)
             .map(|_| ())
             .map_err(|refused| refused.rejection)
     }

@@ -43,7 +43,7 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
             "keys_compromised"
         }
         _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/restore") => "keys_restore",
-        _ => "other",
+        _ => super::clients::endpoint_label(path).unwrap_or("other"),
     }
 }
 

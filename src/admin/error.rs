@@ -45,7 +45,7 @@ struct Problem<'a> {
 }
 
 impl ApiError {
-    const fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
+    pub(super) const fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
         Self {
             status,
             code,
@@ -54,6 +54,16 @@ impl ApiError {
             retry_after: None,
             names_log_id: false,
             rule: None,
+        }
+    }
+
+    /// Something that failed: the detail is for the operator and ends with the Log ID, the cause is
+    /// for the log alone.
+    pub(super) fn failed(code: &'static str, detail: &str, cause: String) -> Self {
+        Self {
+            cause: Some(cause),
+            names_log_id: true,
+            ..Self::new(StatusCode::INTERNAL_SERVER_ERROR, code, detail.to_owned())
         }
     }
 

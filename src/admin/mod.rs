@@ -11,6 +11,11 @@
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
 //! | `POST /admin/v1/keys/import` | admin | takes over a signing key of a former system |
+//! | `GET /admin/v1/clients` | viewer: numbers; operator: names | every client and what was done to it |
+//! | `POST /admin/v1/clients` | admin | a new client of the store; its secret is in this answer alone |
+//! | `GET /admin/v1/clients/{id}` | operator | one client with its last changes |
+//! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
+//! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
 //! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
@@ -19,6 +24,8 @@
 mod api;
 mod auth;
 mod body;
+mod client_views;
+mod clients;
 mod clock;
 mod error;
 mod idempotency;
@@ -37,12 +44,19 @@ pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_has
 pub use idempotency::RunningCalls;
 
 use crate::clock::Clock;
-use crate::lifecycle::Lifecycle;
+use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 9] = [
+pub const ENDPOINTS: [&str; 16] = [
     "clock_confirm",
+    "clients",
+    "clients_disable",
+    "clients_drop_old_secret",
+    "clients_enable",
+    "clients_invalidate",
+    "clients_remove",
+    "clients_rotate_secret",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -57,6 +71,8 @@ pub const ENDPOINTS: [&str; 9] = [
 pub struct AdminParts {
     /// The life cycle.
     pub lifecycle: Arc<Lifecycle>,
+    /// Clients.
+    pub clients: Arc<Clients>,
     /// Who may do what.
     pub authenticator: Authenticator,
     /// Wall time.
@@ -90,6 +106,9 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
             "/admin/v1/keys/{kid}/compromised",
             post(import::compromised),
         )
+        .route("/admin/v1/clients", get(clients::list).post(clients::add))
+        .route("/admin/v1/clients/{id}", get(clients::show))
+        .route("/admin/v1/clients/{id}/{verb}", post(clients::change))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

@@ -1,4 +1,4 @@
-//! `portcullis clients`: credentials of clients.
+//! `portcullis clients`: credentials of clients, and what is done to them in a running gateway.
 
 use std::io::Read as _;
 use std::process::ExitCode;
@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use crate::clients::SecretHash;
 use crate::clients::secret::MAX_SECRET_BYTES;
 
+use super::client_verbs::{self, AddArgs, ListArgs, OneClient, OneClientWithReason};
 use super::exit::Failure;
 use super::out::say;
 
@@ -33,13 +34,70 @@ enum ClientsVerb {
         #[arg(long)]
         generated: bool,
     },
+    /// Show every client, where it comes from and whether it may ask for tokens
+    List(ListArgs),
+    /// Show one client and what was last done to it
+    Show(OneClient),
+    /// Shut a client out: its logins and its tokens are refused from the next request on
+    ///
+    /// Nothing is lost: `clients enable` lets it in again, with the tokens that have not expired.
+    #[command(after_help = "\
+For a client whose secret or tokens leaked:
+  portcullis clients disable ID       nothing of it gets through any more
+  portcullis clients invalidate ID    the tokens it has stay refused, also later
+  (give it a new secret)
+  portcullis clients enable ID")]
+    Disable(OneClientWithReason),
+    /// Let a disabled client in again
+    Enable(OneClientWithReason),
+    /// Refuse every token that a client has; it may ask for new ones at once
+    ///
+    /// Other clients notice nothing: for one leaked token this is what a purge of keys is for a
+    /// leaked key.
+    Invalidate(OneClientWithReason),
+    /// Make a client in the store; its secret is printed once and kept nowhere
+    ///
+    /// Clients of the configuration file are not touched, and win over one of the same id.
+    #[command(
+        after_help = "Example:\n  portcullis clients add billing --scope read --scope write --token-ttl-seconds 300"
+    )]
+    Add(AddArgs),
+    /// Give a client of the store a further secret; the last one goes on working
+    ///
+    /// Change to the new secret at the client, then end the old one with `drop-old-secret`. At most
+    /// two work at a time: the third ends the first.
+    RotateSecret(OneClientWithReason),
+    /// End the older one of a client's two secrets
+    DropOldSecret(OneClientWithReason),
+    /// Remove a client from the store; its tokens are refused from the next request on
+    Remove(OneClientWithReason),
 }
 
 /// Fewest characters of a generated secret: 128 bits in base64url.
 const MIN_GENERATED: usize = 22;
 
 pub(super) fn run(command: &ClientsCommand) -> Result<ExitCode, Failure> {
-    let ClientsVerb::HashSecret { generated } = command.command;
+    match &command.command {
+        ClientsVerb::HashSecret { generated } => hash_secret(*generated),
+        ClientsVerb::List(args) => client_verbs::list(args),
+        ClientsVerb::Show(args) => client_verbs::show(args),
+        ClientsVerb::Disable(args) => client_verbs::change(args, "disable", "disabled"),
+        ClientsVerb::Enable(args) => client_verbs::change(args, "enable", "enabled"),
+        ClientsVerb::Invalidate(args) => {
+            client_verbs::change(args, "invalidate", "its tokens are refused")
+        }
+        ClientsVerb::Add(args) => client_verbs::add(args),
+        ClientsVerb::RotateSecret(args) => {
+            client_verbs::change(args, "rotate-secret", "it has a new secret")
+        }
+        ClientsVerb::DropOldSecret(args) => {
+            client_verbs::change(args, "drop-old-secret", "it has one secret")
+        }
+        ClientsVerb::Remove(args) => client_verbs::change(args, "remove", "removed"),
+    }
+}
+
+fn hash_secret(generated: bool) -> Result<ExitCode, Failure> {
     let secret = read_secret()?;
     if generated && secret.len() < MIN_GENERATED {
         return Err(Failure::Usage(format!(

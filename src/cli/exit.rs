@@ -58,7 +58,11 @@ impl Failure {
             | Self::Lifecycle(LifecycleError::Store(error))
             | Self::Recover(RecoverError::Store(error))
             | Self::Store(error) => store_code(error),
-            Self::Start(StartError::SecretFile { .. } | StartError::SecretMode { .. })
+            Self::Start(
+                StartError::SecretFile { .. }
+                | StartError::SecretMode { .. }
+                | StartError::ClientStates(_),
+            )
             | Self::Keyring(_)
             | Self::Recover(RecoverError::NothingLeft { .. })
             | Self::NotInitialised(_) => 3,

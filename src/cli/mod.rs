@@ -6,6 +6,7 @@
 mod admin_client;
 mod audit;
 mod check;
+mod client_verbs;
 mod clients;
 mod clock;
 mod completions;
@@ -87,7 +88,7 @@ enum Command {
     Store(store::StoreCommand),
     /// Show and check the record of every rotation, purge and retirement
     Audit(audit::AuditCommand),
-    /// Work with client credentials
+    /// List clients, shut them out, end their tokens, make new ones; hash a client secret
     Clients(clients::ClientsCommand),
     /// Print the completion script of a shell, or the manual page
     Completions(completions::CompletionsCommand),

@@ -1,4 +1,8 @@
-//! Finds a client by its credentials. An unknown client costs what a known one costs.
+//! Finds a client by its credentials. An unknown client costs what a known one costs, and so does a
+//! disabled one.
+//!
+//! The registry itself holds the clients of the configuration; those of the store come with the
+//! [`ClientView`] of the moment. A client of the configuration wins over one of the store.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,8 +13,9 @@ use thiserror::Error;
 
 use super::client::Client;
 use super::secret::{SecretHash, SecretHashError, generate};
+use super::view::ClientView;
 
-/// Every client, immutable but for the memory of secrets that were found right.
+/// The clients of the configuration, immutable but for the memory of secrets that were found right.
 #[derive(Debug)]
 pub struct ClientRegistry {
     clients: HashMap<String, Arc<Client>>,
@@ -45,7 +50,7 @@ impl ClientRegistry {
     /// [`RegistryError`] when an id is used twice or no randomness is to be had.
     pub fn new(clients: Vec<Client>, rng: &dyn SecureRandom) -> Result<Self, RegistryError> {
         let nobody = generate(rng)?;
-        let slow = clients.iter().any(|client| client.secret.is_slow());
+        let slow = clients.iter().any(Client::is_slow);
         let decoy = if slow {
             SecretHash::of_human(nobody.as_bytes(), rng)?
         } else {
@@ -67,24 +72,24 @@ impl ClientRegistry {
         })
     }
 
-    /// The client of these credentials. May take tens of milliseconds when
-    /// [`ClientRegistry::is_slow`] says so; then call it off the worker thread.
+    /// The client of these credentials, `None` also for a disabled one. May take tens of
+    /// milliseconds when [`ClientRegistry::is_slow`] says so; then call it off the worker thread.
     #[must_use]
-    pub fn authenticate(&self, id: &str, secret: &[u8]) -> Option<Arc<Client>> {
-        let client = self.clients.get(id);
-        let slow = client.filter(|client| client.secret.is_slow());
+    pub fn authenticate(&self, id: &str, secret: &[u8], view: &ClientView) -> Option<Arc<Client>> {
+        let client = self.find(id, view);
+        let slow = client.filter(|client| client.is_slow());
         let found = match (client, slow) {
             (_, Some(client)) if self.is_proven(id, secret) => return Some(Arc::clone(client)),
-            (_, Some(client)) => client.secret.matches(secret).then_some(client),
+            (_, Some(client)) => client.knows(secret).then_some(client),
             // A wrong secret costs what the slowest client's costs, so that the time of an answer
             // tells neither whether a client exists nor what kind of secret it has.
-            (Some(client), None) if client.secret.matches(secret) => Some(client),
+            (Some(client), None) if client.knows(secret) => Some(client),
             (_, None) => {
                 let _never = self.decoy.matches(secret);
                 None
             }
         }?;
-        if found.secret.is_slow() {
+        if found.is_slow() {
             self.lock()
                 .insert(id.to_owned(), hmac::sign(&self.proof_key, secret));
         }
@@ -93,12 +98,23 @@ impl ClientRegistry {
 
     /// Whether checking these credentials would run a slow hash.
     #[must_use]
-    pub fn is_slow(&self, id: &str, secret: &[u8]) -> bool {
-        match self.clients.get(id) {
-            Some(client) if client.secret.is_slow() => !self.is_proven(id, secret),
-            Some(client) => self.decoy.is_slow() && !client.secret.matches(secret),
+    pub fn is_slow(&self, id: &str, secret: &[u8], view: &ClientView) -> bool {
+        match self.find(id, view) {
+            Some(client) if client.is_slow() => !self.is_proven(id, secret),
+            Some(client) => self.decoy.is_slow() && !client.knows(secret),
             None => self.decoy.is_slow(),
         }
+    }
+
+    /// A client of the configuration.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Client> {
+        self.clients.get(id).map(AsRef::as_ref)
+    }
+
+    /// The ids of the clients of the configuration, in no order.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        self.clients.keys().map(String::as_str)
     }
 
     /// How many clients there are.
@@ -111,6 +127,14 @@ impl ClientRegistry {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.clients.is_empty()
+    }
+
+    /// A disabled client is as good as unknown, in what it costs too.
+    fn find<'a>(&'a self, id: &str, view: &'a ClientView) -> Option<&'a Arc<Client>> {
+        if view.revocations().is_disabled(id) {
+            return None;
+        }
+        self.clients.get(id).or_else(|| view.dynamic(id))
     }
 
     fn is_proven(&self, id: &str, secret: &[u8]) -> bool {
@@ -132,11 +156,14 @@ mod tests {
     use ring::rand::SystemRandom;
 
     use super::*;
+    use crate::clients::{ClientState, ClientsDocument, DynamicClient, DynamicSecret};
+    use crate::clock::Timestamp;
+    use crate::keys::Actor;
 
     fn client(id: &str, secret: SecretHash) -> Client {
         Client {
             id: id.to_owned(),
-            secret,
+            secrets: vec![secret],
             scopes: Vec::new(),
             token_ttl: Duration::from_secs(1),
         }
@@ -153,21 +180,24 @@ mod tests {
             &rng,
         )
         .unwrap();
+        let view = ClientView::default();
         assert_eq!(
-            registry.authenticate("machine", b"m").unwrap().id,
+            registry.authenticate("machine", b"m", &view).unwrap().id,
             "machine"
         );
-        assert!(registry.authenticate("machine", b"p").is_none());
-        assert!(registry.authenticate("nobody", b"m").is_none());
+        assert!(registry.authenticate("machine", b"p", &view).is_none());
+        assert!(registry.authenticate("nobody", b"m", &view).is_none());
 
-        assert!(registry.is_slow("person", b"p"));
-        assert!(registry.authenticate("person", b"p").is_some());
-        assert!(!registry.is_slow("person", b"p"));
-        assert!(registry.is_slow("person", b"q"));
-        assert!(registry.authenticate("person", b"q").is_none());
-        assert!(registry.is_slow("machine", b"p") && !registry.is_slow("machine", b"m"));
+        assert!(registry.is_slow("person", b"p", &view));
+        assert!(registry.authenticate("person", b"p", &view).is_some());
+        assert!(!registry.is_slow("person", b"p", &view));
+        assert!(registry.is_slow("person", b"q", &view));
+        assert!(registry.authenticate("person", b"q", &view).is_none());
         assert!(
-            registry.is_slow("nobody", b"p"),
+            registry.is_slow("machine", b"p", &view) && !registry.is_slow("machine", b"m", &view)
+        );
+        assert!(
+            registry.is_slow("nobody", b"p", &view),
             "an unknown client costs what a known one costs"
         );
     }
@@ -178,5 +208,68 @@ mod tests {
         let twice = || client("a", SecretHash::of_generated(b"m", &rng).unwrap());
         let error = ClientRegistry::new(vec![twice(), twice()], &rng).unwrap_err();
         assert_eq!(error, RegistryError::Duplicate("a".to_owned()));
+    }
+
+    fn document(disabled: &str, dynamic: &str, secrets: &[&[u8]]) -> ClientsDocument {
+        let (at, rng) = (Timestamp::from_seconds(1), SystemRandom::new());
+        let state = ClientState {
+            disabled_at: Some(at),
+            tokens_not_before: None,
+            changed_at: at,
+            changed_by: Actor::Scheduler,
+            reason: None,
+        };
+        let secrets = secrets.iter().map(|secret| DynamicSecret {
+            hash: SecretHash::of_generated(secret, &rng).unwrap(),
+            created_at: at,
+        });
+        let client = DynamicClient {
+            secrets: secrets.collect(),
+            scopes: Vec::new(),
+            token_ttl_seconds: 5,
+            created_at: at,
+        };
+        ClientsDocument {
+            clients: [(disabled.parse().unwrap(), state)].into(),
+            dynamic: [(dynamic.parse().unwrap(), client)].into(),
+            ..ClientsDocument::default()
+        }
+    }
+
+    #[test]
+    fn a_disabled_client_is_as_good_as_unknown() {
+        let rng = SystemRandom::new();
+        let registry = ClientRegistry::new(
+            vec![client("person", SecretHash::of_human(b"p", &rng).unwrap())],
+            &rng,
+        )
+        .unwrap();
+        let enabled = ClientView::default();
+        assert!(registry.authenticate("person", b"p", &enabled).is_some());
+        let disabled = ClientView::of(&document("person", "robot", &[b"r"]), None);
+        assert!(registry.authenticate("person", b"p", &disabled).is_none());
+        assert!(
+            registry.is_slow("person", b"p", &disabled),
+            "it costs what an unknown one costs, though its secret was proven before"
+        );
+        assert!(!registry.is_slow("person", b"p", &enabled));
+        let disabled = ClientView::of(&document("robot", "robot", &[b"r"]), None);
+        assert!(registry.authenticate("robot", b"r", &disabled).is_none());
+    }
+
+    #[test]
+    fn both_secrets_of_a_client_of_the_store_are_taken_but_the_configuration_wins() {
+        let rng = SystemRandom::new();
+        let of_file = client("app", SecretHash::of_generated(b"f", &rng).unwrap());
+        let registry = ClientRegistry::new(vec![of_file], &rng).unwrap();
+        let view = ClientView::of(&document("x", "robot", &[b"old", b"new"]), None);
+        for secret in [&b"old"[..], b"new"] {
+            let found = registry.authenticate("robot", secret, &view).unwrap();
+            assert_eq!(found.token_ttl, Duration::from_secs(5));
+        }
+        assert!(registry.authenticate("robot", b"f", &view).is_none());
+        let view = ClientView::of(&document("x", "app", &[b"s"]), None);
+        assert!(registry.authenticate("app", b"s", &view).is_none());
+        assert!(registry.authenticate("app", b"f", &view).is_some());
     }
 }

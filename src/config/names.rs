@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use http::{HeaderName, Method};
 
+use crate::clients::client::is_scope;
+use crate::clients::{ClientId, ClientIdError};
 use crate::gateway::routes::IdentityClaim;
 use crate::keys::Algorithm;
 
@@ -38,8 +40,7 @@ pub(super) fn file(text: &str) -> Result<PathBuf, Broken> {
 
 /// A scope token (RFC 6749 §3.3).
 pub(super) fn scope(text: &str) -> Result<String, Broken> {
-    let allowed = |b: u8| matches!(b, 0x21 | 0x23..=0x5b | 0x5d..=0x7e);
-    if (1..=128).contains(&text.len()) && text.bytes().all(allowed) {
+    if is_scope(text) {
         return Ok(text.to_owned());
     }
     Err(Broken::new(
@@ -61,15 +62,11 @@ pub(super) fn audience(text: &str) -> Result<String, Broken> {
 
 /// `client_id` (RFC 6749 appendix A.1), without the colon that ends it in HTTP Basic.
 pub(super) fn client_id(text: &str) -> Result<String, Broken> {
-    let allowed = |b: u8| matches!(b, 0x20..=0x7e) && b != b':';
-    let trimmed = text.trim() == text;
-    if (1..=128).contains(&text.len()) && text.bytes().all(allowed) && trimmed {
-        return Ok(text.to_owned());
-    }
-    Err(Broken::new(
-        "a client id is 1 to 128 printable ASCII characters without `:`, and no space at its ends",
-        "choose an id of these characters",
-    ))
+    text.parse::<ClientId>()
+        .map(String::from)
+        .map_err(|error: ClientIdError| {
+            Broken::new(error.to_string(), "choose an id of these characters")
+        })
 }
 
 /// The name that an upstream's certificate must carry.

@@ -145,7 +145,8 @@ impl Gateway {
     fn verify(&self, token: &[u8], rules: &RouteRules) -> std::result::Result<Admission, Denial> {
         self.parts.published.with(self.worker, |snapshot| {
             let now = self.parts.clock.now();
-            match token::verify(token, &snapshot.keys, rules, now) {
+            let clients = self.parts.clients.view();
+            match token::verify(token, &snapshot.keys, rules, clients.revocations(), now) {
                 Ok(accepted) => Ok(Admission {
                     permit: snapshot.permit(accepted.key.index),
                     state: state_label(accepted.key.state),

@@ -29,7 +29,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::clock::Clock;
 use crate::http::Bridge;
-use crate::lifecycle::Published;
+use crate::lifecycle::{Clients, Published};
 use crate::telemetry::{CodeClass, DenialLog, Log, Metrics, RouteMetrics};
 
 pub use context::RequestContext;
@@ -43,6 +43,8 @@ use upstreams::Upstream;
 pub struct GatewayParts {
     /// Keys.
     pub published: Arc<Published>,
+    /// Whose tokens are revoked.
+    pub clients: Arc<Clients>,
     /// Routes in order, each with its upstream and metrics.
     pub routes: Vec<PreparedRoute>,
     /// Bounds.

@@ -22,10 +22,9 @@ use axum::routing::{get, post};
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
-use crate::clients::ClientRegistry;
 use crate::clock::Clock;
 use crate::keys::timing::Timing;
-use crate::lifecycle::{IssuedTokens, Published};
+use crate::lifecycle::{Clients, IssuedTokens, Published};
 use crate::telemetry::{DenialLog, Log, Metrics};
 
 /// What the issuer says of itself.
@@ -51,7 +50,7 @@ pub struct IssuerParts {
     /// Counts what is issued.
     pub issued: IssuedTokens,
     /// Clients.
-    pub clients: Arc<ClientRegistry>,
+    pub clients: Arc<Clients>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.

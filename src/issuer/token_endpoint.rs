@@ -11,7 +11,8 @@ use http::{HeaderMap, StatusCode};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::clients::Client;
+use crate::clients::{Client, ClientView};
+use crate::clock::{Clock, Timestamp};
 use crate::http::Hold;
 use crate::lifecycle::Purpose;
 use crate::telemetry::{Grant as GrantLabel, TokenError};
@@ -20,6 +21,10 @@ use crate::token::issue::{Grant, mint};
 use super::IssuerParts;
 use super::credentials::{Credentials, Form};
 use super::oauth_error::{Refusal, json};
+
+/// Longest wait for the moment from which on a client's tokens are accepted, and for a change of the
+/// client that is being committed.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Longest `scope` parameter in bytes.
 const MAX_SCOPE_BYTES: usize = 1024;
@@ -54,7 +59,19 @@ async fn grant(parts: &IssuerParts, headers: &HeaderMap, body: &[u8]) -> Result<
     }
     let form = Form::parse(body)?;
     let credentials = Credentials::of(headers, &form)?;
-    let client = authenticate(parts, credentials).await?;
+    loop {
+        let view = parts.clients.current_view();
+        let client = authenticate(parts, &credentials, &view).await?;
+        let scope = granted_scope(&form, &client)?;
+        if let Some(response) = issue(parts, &client, &scope, &view).await? {
+            return Ok(response);
+        }
+        // A client was changed while the token was made: everything is asked anew.
+    }
+}
+
+/// The scopes that the request may have, if its grant is one of ours.
+fn granted_scope(form: &Form, client: &Client) -> Result<String, Refusal> {
     match form.get("grant_type") {
         Some("client_credentials") => {}
         Some(_) => {
@@ -70,8 +87,7 @@ async fn grant(parts: &IssuerParts, headers: &HeaderMap, body: &[u8]) -> Result<
             ));
         }
     }
-    let scope = scope(&client, form.get("scope"))?;
-    issue(parts, &client, &scope)
+    scope(client, form.get("scope"))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {
@@ -86,15 +102,16 @@ fn is_form(headers: &HeaderMap) -> bool {
 
 async fn authenticate(
     parts: &IssuerParts,
-    credentials: Credentials,
+    credentials: &Credentials,
+    view: &Arc<ClientView>,
 ) -> Result<Arc<Client>, Refusal> {
     let Credentials {
         client_id,
         secret,
         by_header,
     } = credentials;
-    let claimed = Some(client_id.clone());
-    let found = if parts.clients.is_slow(&client_id, &secret) {
+    let registry = parts.clients.registry();
+    let found = if registry.is_slow(client_id, secret, view) {
         let busy = |_full_or_closed| {
             Refusal::new(
                 TokenError::TemporarilyUnavailable,
@@ -104,19 +121,20 @@ async fn authenticate(
         let permit = Arc::clone(&parts.slow_checks)
             .try_acquire_owned()
             .map_err(busy)?;
-        let clients = Arc::clone(&parts.clients);
+        let (clients, view) = (Arc::clone(&parts.clients), Arc::clone(view));
+        let (client_id, secret) = (client_id.clone(), secret.clone());
         let check = move || {
             let _permit = permit;
-            clients.authenticate(&client_id, &secret)
+            clients.registry().authenticate(&client_id, &secret, &view)
         };
         // A panic in the check is a refusal: fail closed.
         tokio::task::spawn_blocking(check).await.unwrap_or_default()
     } else {
-        parts.clients.authenticate(&client_id, &secret)
+        registry.authenticate(client_id, secret, view)
     };
     found.ok_or_else(|| Refusal {
-        challenge: by_header,
-        claimed_client: claimed,
+        challenge: *by_header,
+        claimed_client: Some(client_id.clone()),
         ..Refusal::new(TokenError::InvalidClient, "client authentication failed")
     })
 }
@@ -149,8 +167,30 @@ fn scope(client: &Client, asked: Option<&str>) -> Result<String, Refusal> {
 }
 
 /// Signs under a held snapshot that stays held until the answer is written; when a newer one was
-/// published meanwhile, the token is withheld and signed anew.
-fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, Refusal> {
+/// published meanwhile, the token is withheld and signed anew. `None` when the clients are no
+/// longer those of `view`: whether this one may have a token is to be asked again.
+async fn issue(
+    parts: &IssuerParts,
+    client: &Client,
+    scope: &str,
+    view: &Arc<ClientView>,
+) -> Result<Option<Response>, Refusal> {
+    if view.is_held(&client.id) {
+        if parts.clients.published_after(view, PATIENCE).await {
+            return Ok(None);
+        }
+        return Err(Refusal {
+            claimed_client: Some(client.id.clone()),
+            ..Refusal::new(
+                TokenError::TemporarilyUnavailable,
+                "the client is being changed; try again",
+            )
+        });
+    }
+    let not_before = view.revocations().not_before(&client.id);
+    if let Some(not_before) = not_before {
+        wait_until(&*parts.clock, not_before).await;
+    }
     loop {
         let holder = parts.published.hold(parts.worker, Purpose::Issue);
         let snapshot = holder.snapshot();
@@ -163,11 +203,15 @@ fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, 
             ttl,
             token_id: Uuid::new_v4(),
         };
-        let now = parts.clock.now();
+        let now = not_before.map_or_else(|| parts.clock.now(), |at| at.max(parts.clock.now()));
         let token = mint(&snapshot.signer, &grant, now, &parts.rng).map_err(|error| Refusal {
             cause: Some(error.to_string()),
             ..Refusal::new(TokenError::ServerError, "the token could not be signed")
         })?;
+        // Only now: a change that ends tokens dates its end after the last token that passed here.
+        if !parts.clients.is_current(view) {
+            return Ok(None);
+        }
         if !holder.is_current() {
             continue;
         }
@@ -183,7 +227,23 @@ fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, 
         };
         let mut response = json(StatusCode::OK, &body);
         response.extensions_mut().insert(Hold::new(holder));
-        return Ok(response);
+        return Ok(Some(response));
+    }
+}
+
+/// Tokens are dated in whole seconds, so those of the second in which others were invalidated are
+/// refused with them: the next ones wait for the next second. A clock that is further behind, or
+/// stands still, is not waited for.
+async fn wait_until(clock: &dyn Clock, moment: Timestamp) {
+    let give_up = tokio::time::Instant::now() + PATIENCE;
+    loop {
+        let now = clock.now();
+        let asleep = tokio::time::Instant::now();
+        if now >= moment || asleep >= give_up {
+            return;
+        }
+        let wake = asleep + moment.since(now).max(Duration::from_millis(1));
+        tokio::time::sleep_until(wake.min(give_up)).await;
     }
 }
 

@@ -1,8 +1,9 @@
-//! The only writer of key sets: load → decide (pure) → commit (CAS) → publish → drain.
+//! The only writer of key sets and of what was done to clients: load → decide (pure) → commit (CAS) → publish → drain.
 //!
 //! Invariants: whatever is published was committed before; a failed step leaves the published
 //! keys in force; nothing here runs on a proxy worker. May import layers 0–2.
 
+pub mod clients;
 mod clock_watch;
 pub mod drain;
 mod error;
@@ -22,6 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+pub use clients::{Clients, ClientsError};
 pub use drain::Receipt;
 pub use error::LifecycleError;
 pub use impact::{IssuedTokens, KeyPreview, Preview};

@@ -30,7 +30,7 @@ use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
 pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
-use self::service::{AdminMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
+use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
 use super::log::Log;
 
 /// Route label of requests to the issuer's own endpoints.
@@ -77,6 +77,7 @@ pub struct Metrics {
     auth_duration: Histogram,
     keys: KeyMetrics,
     tokens: TokenMetrics,
+    clients: ClientMetrics,
     admin: AdminMetrics,
     log_lines_dropped: LogLinesDropped,
 }
@@ -102,6 +103,7 @@ impl Metrics {
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let keys = KeyMetrics::register(&mut to)?;
         let tokens = TokenMetrics::register(&mut to)?;
+        let clients = ClientMetrics::register(&mut to)?;
         let admin = AdminMetrics::register(&mut to, labels.admin_endpoints)?;
         let log_lines_dropped = LogLinesDropped::register(&mut to)?;
         let (registry, families) = to.finish();
@@ -113,6 +115,7 @@ impl Metrics {
             auth_duration,
             keys,
             tokens,
+            clients,
             admin,
             log_lines_dropped,
         })
@@ -183,6 +186,11 @@ impl Metrics {
     /// A token request was refused.
     pub fn token_error(&self, error: TokenError) {
         self.tokens.error(error);
+    }
+
+    /// Shows how many clients there are, of the configuration and of the store.
+    pub fn clients(&self, enabled: usize, disabled: usize) {
+        self.clients.show(enabled, disabled);
     }
 
     /// The admin API answered. What is not one of its endpoints counts as `other`.

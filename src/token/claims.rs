@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use crate::clients::Revocations;
 use crate::clock::Timestamp;
 use crate::keys::LegacyRules;
 
@@ -53,7 +54,7 @@ pub struct Claims {
     pub not_before: Option<Timestamp>,
 }
 
-/// What the issuer and the key demand of every token.
+/// What the issuer, the key and the state of the clients demand of every token.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenRules<'a> {
     pub(super) issuer: &'a str,
@@ -61,6 +62,7 @@ pub(super) struct TokenRules<'a> {
     pub(super) max_ttl: Duration,
     /// Of an imported key: what else its tokens may say.
     pub(super) legacy: Option<&'a LegacyRules>,
+    pub(super) clients: &'a Revocations,
 }
 
 impl Claims {
@@ -118,8 +120,8 @@ impl Claims {
         now >= self.expires_at.plus(leeway)
     }
 
-    /// The rules of the issuer, the key and the route. Scope comes last: 403 tells the client
-    /// that everything else about its token is good.
+    /// The rules of the issuer, the key, the client and the route. Scope comes last: 403 tells the
+    /// client that everything else about its token is good.
     pub(super) fn check(
         &self,
         token: TokenRules<'_>,
@@ -145,6 +147,8 @@ impl Claims {
             || self.expires_at.since(self.issued_at) > token.max_ttl
         {
             Err(Rejection::ClaimRule)
+        } else if token.clients.is_revoked(&self.client_id, self.issued_at) {
+            Err(Rejection::ClientRevoked)
         } else if !self.has_scopes(route) {
             Err(Rejection::InsufficientScope)
         } else {
@@ -211,6 +215,7 @@ mod tests {
             leeway: Duration::from_secs(10),
             max_ttl: Duration::from_secs(1000),
             legacy: None,
+            clients: &Revocations::default(),
         };
         Claims::parse(GOOD.as_bytes(), false).unwrap().check(
             rules,

@@ -1,7 +1,8 @@
 //! Access tokens: mint, recognise, verify, classify (RFC 9068, RFC 7515, RFC 8725).
 //!
 //! Invariants: the key decides the algorithm; signature before payload; a tombstone can classify
-//! but never accept; nothing here reads a clock. May import `clock`, `log_id` and `keys`.
+//! but never accept; nothing here reads a clock. May import `clock`, `log_id`,
+//! `keys`, and of `clients` whose tokens are revoked.
 
 #![warn(clippy::wildcard_enum_match_arm)]
 

@@ -10,6 +10,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 
+use crate::clients::Revocations;
 use crate::clock::Timestamp;
 use crate::keys::signing_key::MAX_KID_BYTES;
 use crate::keys::{Algorithm, End, Kid};
@@ -69,7 +70,7 @@ struct Compact<'a> {
     signed: &'a [u8],
 }
 
-/// Verifies `token` for a route at `now`.
+/// Verifies `token` for a route at `now`; `clients` says whose tokens are revoked.
 ///
 /// # Errors
 /// [`Refused`] with exactly one reason.
@@ -77,12 +78,13 @@ pub fn verify<'k>(
     token: &[u8],
     keys: &'k VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
     let compact = Compact::split(token).map_err(Refused::unnamed)?;
     match keys.by_segment(compact.header) {
-        Some(key) => verify_live(&compact, key, keys, route, now),
-        None => verify_parsed(&compact, keys, route, now),
+        Some(key) => verify_live(&compact, key, keys, route, clients, now),
+        None => verify_parsed(&compact, keys, route, clients, now),
     }
 }
 
@@ -120,6 +122,7 @@ fn verify_live<'k>(
     key: &'k LiveKey,
     keys: &VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
     let refuse = |rejection, client_id| Refused {
@@ -137,6 +140,7 @@ fn verify_live<'k>(
         leeway: keys.leeway,
         max_ttl: key.max_ttl,
         legacy: key.legacy.as_ref(),
+        clients,
     };
     match claims.check(rules, route, now) {
         Err(rejection) => Err(refuse(rejection, Some(claims.client_id))),
@@ -153,6 +157,7 @@ fn verify_parsed<'k>(
     compact: &Compact<'_>,
     keys: &'k VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
     let header = Header::parse(compact.header).map_err(Refused::unnamed)?;
@@ -166,12 +171,12 @@ fn verify_parsed<'k>(
     match named {
         None => Err(Refused::unnamed(Rejection::UnknownKey)),
         Some(Named::Live(key)) if key.legacy.is_some() && header.alg == key.alg => {
-            verify_live(compact, key, keys, route, now)
+            verify_live(compact, key, keys, route, clients, now)
         }
         Some(Named::Live(key)) => Err(classify_live(compact, &header, key)),
         Some(Named::Dead(index, key)) => {
             let (rejection, client_id, alarm) =
-                classify_dead(compact, &header, key, keys, route, now);
+                classify_dead(compact, &header, key, keys, route, clients, now);
             Err(Refused {
                 rejection,
                 kid: Some(&key.kid),
@@ -210,6 +215,7 @@ fn classify_dead(
     key: &DeadKey,
     keys: &VerificationKeys,
     route: &RouteRules,
+    clients: &Revocations,
     now: Timestamp,
 ) -> Classified {
     if header.alg != key.alg {
@@ -256,6 +262,7 @@ fn classify_dead(
         leeway: keys.leeway,
         max_ttl: key.max_ttl,
         legacy: key.legacy.as_ref(),
+        clients,
     };
     match claims.check(rules, route, now) {
         Err(rejection) => (rejection, client, None),

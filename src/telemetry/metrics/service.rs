@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{IntCounter, IntCounterVec, Opts, Result};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Result};
 
 use super::labels::{CodeClass, Grant, TokenError};
 use super::registrar::{Registrar, prefixed};
@@ -70,6 +70,34 @@ impl TokenMetrics {
     pub(super) fn error(&self, error: TokenError) {
         if let Some(counter) = self.errors.get(error as usize) {
             counter.inc();
+        }
+    }
+}
+
+/// The metrics of clients; numbers only, never a name.
+#[derive(Debug)]
+pub(super) struct ClientMetrics {
+    enabled: IntGauge,
+    disabled: IntGauge,
+}
+
+impl ClientMetrics {
+    pub(super) fn register(to: &mut Registrar) -> Result<Self> {
+        let family = to.int_gauges(
+            "clients",
+            "Clients of the configuration and of the store, by state.",
+            &["state"],
+        )?;
+        let state = |name| family.get_metric_with_label_values(&[name]);
+        Ok(Self {
+            enabled: state("enabled")?,
+            disabled: state("disabled")?,
+        })
+    }
+
+    pub(super) fn show(&self, enabled: usize, disabled: usize) {
+        for (gauge, count) in [(&self.enabled, enabled), (&self.disabled, disabled)] {
+            gauge.set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
 }

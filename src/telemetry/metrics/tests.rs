@@ -74,6 +74,7 @@ fn exercise(metrics: &Metrics) {
     metrics.clock_step(86_400.5);
     metrics.token_issued(Grant::ClientCredentials);
     metrics.token_error(TokenError::InvalidClient);
+    metrics.clients(2, 1);
     metrics.admin_request("keys", CodeClass::Success);
 }
 
@@ -247,6 +248,9 @@ fn closed_label_sets_are_complete_at_the_start() {
             "portcullis_token_request_errors_total{{error=\"{}\"}}",
             error.as_str()
         ));
+    }
+    for state in ["enabled", "disabled"] {
+        zero(format!("portcullis_clients{{state=\"{state}\"}}"));
     }
     zero("portcullis_tokens_issued_total{grant=\"client_credentials\"}".to_owned());
     zero("portcullis_purge_verification_failures_total{kid=\"other\"}".to_owned());
