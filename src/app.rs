@@ -184,6 +184,7 @@ impl App {
         let admin = Arc::new(AdminParts {
             lifecycle: Arc::clone(&lifecycle),
             authenticator,
+            routes: config.routes.iter().map(|of| of.name.clone()).collect(),
             clock: env.clock,
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),

@@ -4,7 +4,10 @@
 //! |---|---|---|
 //! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
-//! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
+//! | `POST /admin/v1/keys/preview` | operator | shadow purge: counts on live traffic what would fail |
+//! | `GET /admin/v1/keys/preview/shadows/{id}` | viewer | what a shadow purge counted so far, or in the end |
+//! | `GET /admin/v1/keys/purges` | viewer | the purges that are remembered, newest first |
+//! | `GET /admin/v1/keys/purges/{id}` | viewer; operator sees client names | the receipt of a purge as it stands now, whom it broke and who is back |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
 //! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
@@ -22,6 +25,8 @@ mod body;
 mod clock;
 mod error;
 mod idempotency;
+mod impact_api;
+mod impact_views;
 mod import;
 mod kek_views;
 mod views;
@@ -41,7 +46,7 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 9] = [
+pub const ENDPOINTS: [&str; 10] = [
     "clock_confirm",
     "keys",
     "keys_compromised",
@@ -51,6 +56,7 @@ pub const ENDPOINTS: [&str; 9] = [
     "keys_reseal",
     "keys_restore",
     "keys_rotate",
+    "keys_shadows",
 ];
 
 /// What the endpoints work with.
@@ -59,6 +65,8 @@ pub struct AdminParts {
     pub lifecycle: Arc<Lifecycle>,
     /// Who may do what.
     pub authenticator: Authenticator,
+    /// Names of the routes, in their order.
+    pub routes: Vec<String>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -80,8 +88,16 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
         .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
-        .route("/admin/v1/keys/preview", get(api::preview))
-        .route("/admin/v1/keys/purges/{id}", get(api::purge))
+        .route(
+            "/admin/v1/keys/preview",
+            get(impact_api::preview).post(impact_api::start_shadow),
+        )
+        .route(
+            "/admin/v1/keys/preview/shadows/{id}",
+            get(impact_api::shadow),
+        )
+        .route("/admin/v1/keys/purges", get(impact_api::purges))
+        .route("/admin/v1/keys/purges/{id}", get(impact_api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
         .route("/admin/v1/keys/import", post(import::import))
         .route("/admin/v1/keys/reseal", post(api::reseal))

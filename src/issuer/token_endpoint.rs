@@ -173,7 +173,7 @@ fn issue(parts: &IssuerParts, client: &Client, scope: &str) -> Result<Response, 
         }
         parts
             .issued
-            .issued(snapshot.signer.kid(), &client.id, now.plus(ttl));
+            .issued(snapshot.signer.kid(), &client.id, now.plus(ttl), now);
         parts.metrics.token_issued(GrantLabel::ClientCredentials);
         let body = TokenResponse {
             access_token: &token,
