@@ -8,6 +8,7 @@
 )]
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
@@ -19,7 +20,7 @@ use portcullis::keys::transition::{self, Order};
 use portcullis::keys::{Actor, Algorithm, FreshKey, KeySet, SealedPrivate, Trigger};
 use portcullis::token::issue::{Grant, mint};
 use portcullis::token::jose::{TokenSigner, install_crypto};
-use portcullis::token::{Rejection, RouteRules, VerificationKeys, verify};
+use portcullis::token::{ProvenTokens, Rejection, RouteRules, VerificationKeys, verify};
 use ring::rand::SystemRandom;
 use uuid::Uuid;
 
@@ -179,6 +180,21 @@ fn verify_by_algorithm_and_state(c: &mut Criterion) {
         keys.purge();
         let (ready, route) = (keys.ready(), route());
         group.bench_function(BenchmarkId::new(alg.as_str(), "purged"), |b| {
+            b.iter(|| {
+                let refused = verify(
+                    black_box(token.as_bytes()),
+                    &ready,
+                    &route,
+                    &Revocations::default(),
+                    keys.now,
+                )
+                .expect_err("refused");
+                assert_eq!(refused.rejection, Rejection::KeyPurged);
+            });
+        });
+        // A client that goes on retrying.
+        let ready = keys.ready().remembering(Arc::new(ProvenTokens::new()));
+        group.bench_function(BenchmarkId::new(alg.as_str(), "purged, known"), |b| {
             b.iter(|| {
                 let refused = verify(
                     black_box(token.as_bytes()),

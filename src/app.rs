@@ -199,6 +199,7 @@ impl App {
             lifecycle: Arc::clone(&lifecycle),
             clients,
             authenticator,
+            routes: config.routes.iter().map(|of| of.name.clone()).collect(),
             clock: env.clock,
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),

@@ -55,6 +55,7 @@ const UNITS: &[Unit] = &[
         &[
             "base64",
             "jsonwebtoken",
+            "quick_cache",
             "ring",
             "serde",
             "serde_json",

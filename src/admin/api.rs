@@ -10,7 +10,6 @@ use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
-use uuid::Uuid;
 
 use crate::keys::signing_key::KidError;
 use crate::keys::transition::{Order, PurgeScope};
@@ -24,7 +23,7 @@ use super::clock::PauseView;
 use super::error::ApiError;
 use super::idempotency;
 use super::kek_views::ResealView;
-use super::views::{KeySetView, PreviewView, ReceiptView, RotationView};
+use super::views::{KeySetView, RotationView};
 
 /// Says that an answer is the stored one of an earlier call with the same idempotency key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -38,6 +37,8 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
         "/admin/v1/keys/reseal" => "keys_reseal",
         "/admin/v1/keys/rotate" => "keys_rotate",
         "/admin/v1/keys/import" => "keys_import",
+        "/admin/v1/keys/purges" => "keys_purges",
+        _ if path.starts_with("/admin/v1/keys/preview/shadows/") => "keys_shadows",
         _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
         _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/compromised") => {
             "keys_compromised"
@@ -57,28 +58,6 @@ pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
         response.headers_mut().insert(ETAG, etag);
     }
     response
-}
-
-pub(super) async fn preview(State(parts): State<Arc<AdminParts>>) -> Response {
-    json(
-        StatusCode::OK,
-        &PreviewView::of(&parts.lifecycle.preview().await),
-    )
-}
-
-/// The receipt of a purge, as far as it is by now.
-pub(super) async fn purge(
-    State(parts): State<Arc<AdminParts>>,
-    Path(id): Path<String>,
-) -> Response {
-    let receipt = id
-        .parse::<Uuid>()
-        .ok()
-        .and_then(|id| parts.lifecycle.receipt(id));
-    match receipt {
-        Some(receipt) => json(StatusCode::OK, &ReceiptView::of(&receipt)),
-        None => ApiError::no_such_purge().answer(&parts),
-    }
 }
 
 pub(super) async fn rotate(

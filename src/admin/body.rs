@@ -11,6 +11,8 @@ use serde::{Deserialize, Deserializer};
 
 use crate::keys::Kid;
 use crate::keys::timing::MAX_KEYS;
+use crate::keys::transition::PurgeScope;
+use crate::lifecycle::shadow::{MAX_SHADOW, MIN_SHADOW};
 
 use super::error::ApiError;
 
@@ -77,6 +79,20 @@ pub(super) struct ResealRequest {
     pub(super) reason: Option<String>,
 }
 
+/// `POST keys/preview`.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ShadowRequest {
+    /// For how long to count: `30s`, `5m`.
+    pub(super) shadow: String,
+    /// The keys of the purge; all by default.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) kids: Option<Vec<Kid>>,
+    /// With the active key among `kids`: the pending one would be trusted.
+    #[serde(default, deserialize_with = "present")]
+    pub(super) keep_pending: Option<bool>,
+}
+
 /// A member that is there has a value: `null` is not the same as leaving it out.
 pub(super) fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -122,18 +138,41 @@ impl RotateRequest {
             of_purge && !self.purge,
             "kids, keep_pending and mistake_undo belong to a purge: add \"purge\": true",
         )?;
-        rule(
-            self.kids
-                .as_ref()
-                .is_some_and(|kids| kids.is_empty() || kids.len() > MAX_KEYS),
-            "kids names 1 to 64 keys",
-        )?;
-        rule(
-            self.keep_pending.is_some() && self.kids.is_none(),
-            "keep_pending needs kids: a purge of all keys keeps none",
-        )?;
+        check_scope(self.kids.as_deref(), self.keep_pending).map_err(ApiError::bad_body)?;
         Ok(self)
     }
+}
+
+impl ShadowRequest {
+    /// For how long, and of which keys.
+    pub(super) fn check(self) -> Result<(Duration, PurgeScope), ApiError> {
+        let length = duration(&self.shadow)
+            .filter(|length| (MIN_SHADOW..=MAX_SHADOW).contains(length))
+            .ok_or_else(|| {
+                ApiError::bad_body("shadow is a duration from 1s to 5m, such as \"30s\"".to_owned())
+            })?;
+        check_scope(self.kids.as_deref(), self.keep_pending).map_err(ApiError::bad_body)?;
+        Ok((length, scope(self.kids, self.keep_pending)))
+    }
+}
+
+/// The rules that a purge, a preview and a shadow purge share.
+pub(super) fn check_scope(kids: Option<&[Kid]>, keep_pending: Option<bool>) -> Result<(), String> {
+    if kids.is_some_and(|kids| kids.is_empty() || kids.len() > MAX_KEYS) {
+        return Err("kids names 1 to 64 keys".to_owned());
+    }
+    if keep_pending.is_some() && kids.is_none() {
+        return Err("keep_pending needs kids: a purge of all keys keeps none".to_owned());
+    }
+    Ok(())
+}
+
+/// All keys, or those named.
+pub(super) fn scope(kids: Option<Vec<Kid>>, keep_pending: Option<bool>) -> PurgeScope {
+    kids.map_or(PurgeScope::All, |kids| PurgeScope::Kids {
+        kids,
+        keep_pending: keep_pending.unwrap_or_default(),
+    })
 }
 
 impl RestoreRequest {
@@ -206,5 +245,39 @@ mod tests {
             assert!(rotate(bad).is_err(), "{bad}");
         }
         assert!(rotate(&format!(r#"{{"reason":"{}"}}"#, "x".repeat(257))).is_err());
+    }
+
+    #[test]
+    fn a_shadow_purge_lasts_from_a_second_to_five_minutes() {
+        let shadow = |body: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+            parse::<ShadowRequest>(&headers, &Bytes::copy_from_slice(body.as_bytes()))
+                .and_then(ShadowRequest::check)
+        };
+        for (text, millis) in [
+            ("1s", 1000),
+            ("1500ms", 1500),
+            ("5m", 300_000),
+            ("300s", 300_000),
+        ] {
+            let (length, scope) = shadow(&format!(r#"{{"shadow":"{text}"}}"#)).unwrap();
+            assert_eq!((length.as_millis(), scope), (millis, PurgeScope::All));
+        }
+        for bad in [
+            r#"{}"#,
+            r#"{"shadow":30}"#,
+            r#"{"shadow":"30"}"#,
+            r#"{"shadow":"999ms"}"#,
+            r#"{"shadow":"301s"}"#,
+            r#"{"shadow":"99999999999999999999s"}"#,
+            r#"{"shadow":"-1s"}"#,
+            r#"{"shadow":"1h"}"#,
+            r#"{"shadow":"30s","kids":[]}"#,
+            r#"{"shadow":"30s","keep_pending":true}"#,
+            r#"{"shadow":"30s","purge":true}"#,
+        ] {
+            assert!(shadow(bad).is_err(), "{bad}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::keys::transition::Refusal;
-use crate::lifecycle::LifecycleError;
+use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
 use crate::telemetry::Level;
 
@@ -127,6 +127,33 @@ impl ApiError {
              then confirm that one"
         );
         Self::new(StatusCode::CONFLICT, "CLOCK_STEPPED_AGAIN", detail)
+    }
+
+    pub(super) fn bad_query(rule: String) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BAD_QUERY", rule)
+    }
+
+    pub(super) fn unknown_kid(refusal: &Refusal) -> Self {
+        Self::new(
+            StatusCode::BAD_REQUEST,
+            "UNKNOWN_KID",
+            format!("{refusal}; GET /admin/v1/keys lists them"),
+        )
+    }
+
+    pub(super) fn no_such_shadow() -> Self {
+        let detail = "this process remembers no shadow purge of that id: the last 16 are kept, and none outlives a restart"
+            .to_owned();
+        Self::new(StatusCode::NOT_FOUND, "NO_SUCH_SHADOW", detail)
+    }
+
+    pub(super) fn shadow(refusal: &ShadowRefusal) -> Self {
+        match refusal {
+            ShadowRefusal::Running { .. } => {
+                Self::new(StatusCode::CONFLICT, "SHADOW_RUNNING", refusal.to_string())
+            }
+            ShadowRefusal::Scope(refusal) => Self::unknown_kid(refusal),
+        }
     }
 
     pub(super) fn method_not_allowed() -> Self {

@@ -4,7 +4,10 @@
 //! |---|---|---|
 //! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
-//! | `GET /admin/v1/keys/purges/{id}` | viewer | the receipt of a purge as it stands now |
+//! | `POST /admin/v1/keys/preview` | operator | shadow purge: counts on live traffic what would fail |
+//! | `GET /admin/v1/keys/preview/shadows/{id}` | viewer | what a shadow purge counted so far, or in the end |
+//! | `GET /admin/v1/keys/purges` | viewer | the purges that are remembered, newest first |
+//! | `GET /admin/v1/keys/purges/{id}` | viewer; operator sees client names | the receipt of a purge as it stands now, whom it broke and who is back |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
 //! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
@@ -29,6 +32,8 @@ mod clients;
 mod clock;
 mod error;
 mod idempotency;
+mod impact_api;
+mod impact_views;
 mod import;
 mod kek_views;
 mod views;
@@ -48,8 +53,7 @@ use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 16] = [
-    "clock_confirm",
+pub const ENDPOINTS: [&str; 17] = [
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -57,6 +61,7 @@ pub const ENDPOINTS: [&str; 16] = [
     "clients_invalidate",
     "clients_remove",
     "clients_rotate_secret",
+    "clock_confirm",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -65,6 +70,7 @@ pub const ENDPOINTS: [&str; 16] = [
     "keys_reseal",
     "keys_restore",
     "keys_rotate",
+    "keys_shadows",
 ];
 
 /// What the endpoints work with.
@@ -75,6 +81,8 @@ pub struct AdminParts {
     pub clients: Arc<Clients>,
     /// Who may do what.
     pub authenticator: Authenticator,
+    /// Names of the routes, in their order.
+    pub routes: Vec<String>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -96,8 +104,16 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
         .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
-        .route("/admin/v1/keys/preview", get(api::preview))
-        .route("/admin/v1/keys/purges/{id}", get(api::purge))
+        .route(
+            "/admin/v1/keys/preview",
+            get(impact_api::preview).post(impact_api::start_shadow),
+        )
+        .route(
+            "/admin/v1/keys/preview/shadows/{id}",
+            get(impact_api::shadow),
+        )
+        .route("/admin/v1/keys/purges", get(impact_api::purges))
+        .route("/admin/v1/keys/purges/{id}", get(impact_api::purge))
         .route("/admin/v1/keys/rotate", post(api::rotate))
         .route("/admin/v1/keys/import", post(import::import))
         .route("/admin/v1/keys/reseal", post(api::reseal))

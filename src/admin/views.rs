@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::keys::timing::Timing;
 use crate::keys::transition::next_rotation_at;
 use crate::keys::{Activation, ActivationKind, KeySet, KeyState, PublicKey, Tombstone, Trigger};
-use crate::lifecycle::{Preview, Receipt, RotationOutcome};
+use crate::lifecycle::{Receipt, RotationOutcome};
 
 use super::clock::PauseView;
 use super::kek_views::{KekDemandView, demand};
@@ -85,53 +85,6 @@ pub(super) struct RotationView {
     receipt: Option<ReceiptView>,
     #[serde(skip_serializing_if = "Option::is_none")]
     key_encryption_key_demand: Option<KekDemandView>,
-}
-
-/// `GET keys/preview`: upper bounds, at most a minute too high.
-#[derive(Debug, Serialize)]
-pub(super) struct PreviewView {
-    revision: u64,
-    live_tokens: u64,
-    clients: usize,
-    requests_per_second: f64,
-    keys: Vec<KeyPreviewView>,
-    /// When a plain Rotate now would have replaced every token of today.
-    rotate_instead_over_at: String,
-}
-
-#[derive(Debug, Serialize)]
-struct KeyPreviewView {
-    kid: String,
-    state: &'static str,
-    live_tokens: u64,
-    clients: usize,
-    live_until: Option<String>,
-    requests_per_second: f64,
-}
-
-impl PreviewView {
-    pub(super) fn of(preview: &Preview) -> Self {
-        let keys = preview.keys.iter().map(|key| KeyPreviewView {
-            kid: key.kid.to_string(),
-            state: key.state.as_str(),
-            live_tokens: key.live.tokens,
-            clients: key.live.clients.len(),
-            live_until: key.live.until.map(|at| at.to_string()),
-            requests_per_second: key.requests_per_second,
-        });
-        Self {
-            revision: preview.set.revision,
-            live_tokens: preview
-                .keys
-                .iter()
-                .map(|key| key.live.tokens)
-                .fold(0, u64::saturating_add),
-            clients: preview.clients,
-            requests_per_second: preview.keys.iter().map(|key| key.requests_per_second).sum(),
-            keys: keys.collect(),
-            rotate_instead_over_at: preview.rotate_instead_over_at.to_string(),
-        }
-    }
 }
 
 /// `GET keys/purges/{id}`, and part of a purge's answer.

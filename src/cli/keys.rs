@@ -1,4 +1,4 @@
-//! `portcullis keys`: list, rotate, rotate and purge.
+//! `portcullis keys`: list, rotate, rotate and purge; what a purge breaks is in `keys_impact`.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::admin_client::{AdminClient, AdminTarget};
 use super::clock;
 use super::exit::Failure;
+use super::keys_impact;
 use super::keys_import::{self, ImportArgs};
 use super::out::say;
 
@@ -29,13 +30,11 @@ enum KeysVerb {
     },
     /// Show what a purge now would break; changes nothing
     ///
-    /// The numbers are upper bounds, at most a minute too high.
-    Preview {
-        #[command(flatten)]
-        target: AdminTarget,
-        #[command(flatten)]
-        output: OutputFormat,
-    },
+    /// The numbers are upper bounds, at most a minute too high. With --shadow it counts on live
+    /// traffic instead, and still changes nothing.
+    Preview(keys_impact::PreviewArgs),
+    /// Show the purges that were, whom each broke and who is back
+    Purges(keys_impact::PurgesArgs),
     /// Make the pending key active; the old one goes on verifying what it signed
     ///
     /// Within the idempotency window (10 minutes by default) after an activation it changes
@@ -133,7 +132,8 @@ pub(super) enum Output {
 pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
     match &command.command {
         KeysVerb::List { target, output } => list(target, output.output),
-        KeysVerb::Preview { target, output } => preview(target, output.output),
+        KeysVerb::Preview(args) => keys_impact::preview(args),
+        KeysVerb::Purges(args) => keys_impact::purges(args),
         KeysVerb::Rotate(args) => rotate(args),
         KeysVerb::Import(args) => keys_import::run(args),
         KeysVerb::Compromised {
@@ -200,40 +200,6 @@ fn restore(
     let set = client.post(&format!("/admin/v1/keys/{kid}/restore"), &body)?;
     let what = format!("restored {kid}, to verify only");
     print_set(&set, OutputFormat { output }, &what);
-    Ok(ExitCode::SUCCESS)
-}
-
-fn preview(target: &AdminTarget, output: Output) -> Result<ExitCode, Failure> {
-    let preview = target.client()?.get("/admin/v1/keys/preview")?;
-    if output == Output::Json {
-        print_json(&preview);
-        return Ok(ExitCode::SUCCESS);
-    }
-    say(&format!(
-        "a purge now would break up to {} live tokens of {} clients, {:.1} requests per second",
-        member(&preview, "live_tokens"),
-        member(&preview, "clients"),
-        member(&preview, "requests_per_second")
-            .as_f64()
-            .unwrap_or_default(),
-    ));
-    for key in member(&preview, "keys").as_array().into_iter().flatten() {
-        say(&format!(
-            "{:<11} {:<44} {:>8} tokens, {:>4} clients, {:>8.1} req/s, the last until {}",
-            text(key, "state"),
-            text(key, "kid"),
-            member(key, "live_tokens"),
-            member(key, "clients"),
-            member(key, "requests_per_second")
-                .as_f64()
-                .unwrap_or_default(),
-            text(key, "live_until")
-        ));
-    }
-    say(&format!(
-        "a plain Rotate breaks nothing and would have replaced them all by {}",
-        text(&preview, "rotate_instead_over_at")
-    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -396,7 +362,7 @@ pub(super) fn member<'a>(value: &'a Value, name: &str) -> &'a Value {
     value.get(name).unwrap_or(&Value::Null)
 }
 
-fn number(value: &Value, name: &str) -> Option<u64> {
+pub(super) fn number(value: &Value, name: &str) -> Option<u64> {
     member(value, name).as_u64()
 }
 

@@ -16,6 +16,7 @@ mod exit;
 mod harden;
 mod init;
 mod keys;
+mod keys_impact;
 mod keys_import;
 mod out;
 mod reseal;
@@ -83,7 +84,7 @@ enum Command {
     /// Check a configuration file and print what would run; starts nothing
     Check(ConfigFile),
     /// List and rotate signing keys, through the admin listener of a running gateway
-    Keys(keys::KeysCommand),
+    Keys(Box<keys::KeysCommand>),
     /// Mend a key set file that was lost or damaged
     Store(store::StoreCommand),
     /// Show and check the record of every rotation, purge and retirement

@@ -11,6 +11,7 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use crate::lifecycle::published::Permit;
+use crate::lifecycle::recovery::KeyRecovery;
 use crate::lifecycle::{Snapshot, state_label};
 use crate::telemetry::{Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
 use crate::token::{self, Claims, Refused, Rejection, RouteRules};
@@ -38,7 +39,7 @@ struct Denial {
     kid: Option<String>,
     client_id: Option<String>,
     alarm: Option<&'static str>,
-    purged: Option<KeySeries>,
+    purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
 }
 
 impl Gateway {
@@ -123,7 +124,7 @@ impl Gateway {
         let started = Instant::now();
         let verdict = match bearer::token(&session.req_header().headers) {
             Err(rejection) => Err(Denial::of(rejection)),
-            Ok(token) => self.verify(token, rules),
+            Ok(token) => self.verify(token, rules, ctx.route.unwrap_or_default()),
         };
         self.parts
             .metrics
@@ -142,13 +143,18 @@ impl Gateway {
     }
 
     /// One snapshot, held from the look at the key to the permit; no lock, no waiting.
-    fn verify(&self, token: &[u8], rules: &RouteRules) -> std::result::Result<Admission, Denial> {
+    fn verify(
+        &self,
+        token: &[u8],
+        rules: &RouteRules,
+        route: usize,
+    ) -> std::result::Result<Admission, Denial> {
         self.parts.published.with(self.worker, |snapshot| {
             let now = self.parts.clock.now();
             let clients = self.parts.clients.view();
             match token::verify(token, &snapshot.keys, rules, clients.revocations(), now) {
                 Ok(accepted) => Ok(Admission {
-                    permit: snapshot.permit(accepted.key.index),
+                    permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
                     state: state_label(accepted.key.state),
                     claims: accepted.claims,
                 }),
@@ -166,7 +172,12 @@ impl Gateway {
         denial: &Denial,
     ) -> Result<bool> {
         match &denial.purged {
-            Some(series) => prepared.metrics.denied_by_purge(series),
+            Some((series, recovery)) => {
+                prepared.metrics.denied_by_purge(series);
+                if let (Some(recovery), Some(client)) = (recovery, &denial.client_id) {
+                    recovery.failed(client, self.parts.clock.now());
+                }
+            }
             None => prepared.metrics.denied(denial.rejection),
         }
         let reason = denial.rejection.as_str();
@@ -219,19 +230,19 @@ impl Denial {
     }
 
     fn under(snapshot: &Snapshot, refused: Refused<'_>) -> Self {
-        let purged = (refused.rejection == Rejection::KeyPurged)
-            .then(|| {
-                refused
-                    .tombstone
-                    .and_then(|index| snapshot.tombstone_series.get(index))
-            })
-            .flatten();
+        let purged = refused
+            .tombstone
+            .filter(|_| refused.rejection == Rejection::KeyPurged)
+            .and_then(|index| {
+                let recovery = snapshot.recoveries.get(index).cloned().flatten();
+                Some((snapshot.tombstone_series.get(index)?.clone(), recovery))
+            });
         Self {
             rejection: refused.rejection,
             kid: refused.kid.map(ToString::to_string),
             client_id: refused.client_id,
             alarm: refused.alarm,
-            purged: purged.cloned(),
+            purged,
         }
     }
 }

@@ -217,7 +217,7 @@ async fn issue(
         }
         parts
             .issued
-            .issued(snapshot.signer.kid(), &client.id, now.plus(ttl));
+            .issued(snapshot.signer.kid(), &client.id, now.plus(ttl), now);
         parts.metrics.token_issued(GrantLabel::ClientCredentials);
         let body = TokenResponse {
             access_token: &token,

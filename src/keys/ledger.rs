@@ -1,10 +1,16 @@
 //! How many tokens of each key are still alive, and whose they are.
 //!
 //! Tokens are counted by key and by the minute in which they expire, clients by their last expiry.
-//! So a count is an upper bound that is at most one minute too high, and the memory is bounded: for
-//! each key at most as many minutes as a token can live, and one entry per client.
+//! So a count is an upper bound that is at most one minute too high.
+//!
+//! Memory is bounded: for each key at most as many minutes as a token can live (24 h: 1,441
+//! numbers, and as many again for clients without a place), and [`MAX_PAIRS`] pairs of key and
+//! client with [`MAX_NAME_BYTES`] of names, of all keys together: about 20 MiB. A client beyond
+//! that gets no place of its own; each of its tokens then counts as one client more, so that the
+//! number of clients stays an upper bound, and [`LiveTokens::unlisted`] says so.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -16,11 +22,26 @@ use super::signing_key::Kid;
 /// Width of a bucket.
 pub const BUCKET: Duration = Duration::from_secs(60);
 
+/// Most pairs of key and client that have a place, of all keys together.
+pub const MAX_PAIRS: usize = 100_000;
+
+/// Most bytes of their names together, so that the stored document stays below its limit of 16 MiB.
+pub const MAX_NAME_BYTES: usize = 4 * 1024 * 1024;
+
 /// Issued tokens by key.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ledger {
     keys: BTreeMap<Kid, KeyLedger>,
+    #[serde(skip)]
+    taken: Taken,
+}
+
+/// What of the bounds is used up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Taken {
+    pairs: usize,
+    name_bytes: usize,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +50,10 @@ struct KeyLedger {
     /// Tokens by the bucket of their expiry.
     buckets: BTreeMap<i64, u64>,
     /// The bucket of the last expiry of each client.
-    clients: HashMap<String, i64>,
+    clients: HashMap<Arc<str>, i64>,
+    /// Of the tokens in `buckets`, those whose client got no place.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    unlisted: BTreeMap<i64, u64>,
 }
 
 /// Tokens of one key that may still be accepted.
@@ -38,12 +62,25 @@ pub struct LiveTokens {
     /// How many, at most.
     pub tokens: u64,
     /// Whose.
-    pub clients: Vec<String>,
+    pub clients: Vec<Arc<str>>,
+    /// How many of the tokens belong to clients beyond the memory bound, which `clients` leaves
+    /// out: at most so many further clients.
+    pub unlisted: u64,
     /// When the last of them has expired, at the latest; `None` when there is none.
     pub until: Option<Timestamp>,
 }
 
 impl Ledger {
+    /// A ledger as an earlier process wrote it.
+    ///
+    /// # Errors
+    /// When the bytes are none.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let mut ledger: Self = serde_json::from_slice(bytes)?;
+        ledger.recount();
+        Ok(ledger)
+    }
+
     /// Counts a token of `kid` for `client` that expires at `expires_at`.
     pub fn issued(&mut self, kid: &Kid, client: &str, expires_at: Timestamp) {
         if !self.keys.contains_key(kid) {
@@ -53,11 +90,14 @@ impl Ledger {
             return;
         };
         let bucket = bucket_of(expires_at);
-        let count = key.buckets.entry(bucket).or_default();
-        *count = count.saturating_add(1);
+        add(&mut key.buckets, bucket);
         match key.clients.get_mut(client) {
             Some(last) => *last = bucket.max(*last),
-            None => drop(key.clients.insert(client.to_owned(), bucket)),
+            None if self.taken.admits(client) => {
+                self.taken.add(client);
+                key.clients.insert(Arc::from(client), bucket);
+            }
+            None => add(&mut key.unlisted, bucket),
         }
     }
 
@@ -67,37 +107,77 @@ impl Ledger {
         let Some(key) = self.keys.get(kid) else {
             return LiveTokens::default();
         };
-        let alive = |bucket: &i64| end_of(*bucket).plus(leeway) > now;
-        let buckets = key.buckets.iter().filter(|(bucket, _)| alive(bucket));
-        let mut clients: Vec<String> = key
+        let alive = |bucket: i64| end_of(bucket).plus(leeway) > now;
+        let mut clients: Vec<Arc<str>> = key
             .clients
             .iter()
-            .filter(|(_, last)| alive(last))
-            .map(|(client, _)| client.clone())
+            .filter(|(_, last)| alive(**last))
+            .map(|(client, _)| Arc::clone(client))
             .collect();
         clients.sort_unstable();
         LiveTokens {
-            tokens: buckets
-                .clone()
-                .map(|(_, count)| *count)
-                .fold(0, u64::saturating_add),
+            tokens: self.live_count(kid, leeway, now),
             clients,
-            until: buckets
-                .map(|(bucket, _)| end_of(*bucket).plus(leeway))
-                .next_back(),
+            unlisted: sum(&key.unlisted, alive),
+            until: key
+                .buckets
+                .keys()
+                .next_back()
+                .filter(|last| alive(**last))
+                .map(|last| end_of(*last).plus(leeway)),
         }
+    }
+
+    /// [`LiveTokens::tokens`] alone.
+    #[must_use]
+    pub fn live_count(&self, kid: &Kid, leeway: Duration, now: Timestamp) -> u64 {
+        self.keys.get(kid).map_or(0, |key| {
+            sum(&key.buckets, |bucket| end_of(bucket).plus(leeway) > now)
+        })
     }
 
     /// Forgets what has expired; keys without a live token go altogether.
     pub fn prune(&mut self, leeway: Duration, now: Timestamp) {
+        let alive = |bucket: i64| end_of(bucket).plus(leeway) > now;
         for key in self.keys.values_mut() {
-            key.buckets
-                .retain(|bucket, _| end_of(*bucket).plus(leeway) > now);
-            key.clients
-                .retain(|_, last| end_of(*last).plus(leeway) > now);
+            key.buckets.retain(|bucket, _| alive(*bucket));
+            key.unlisted.retain(|bucket, _| alive(*bucket));
+            key.clients.retain(|_, last| alive(*last));
         }
         self.keys.retain(|_, key| !key.buckets.is_empty());
+        self.recount();
     }
+
+    fn recount(&mut self) {
+        self.taken = Taken::default();
+        for client in self.keys.values().flat_map(|key| key.clients.keys()) {
+            self.taken.add(client);
+        }
+    }
+}
+
+impl Taken {
+    const fn admits(self, name: &str) -> bool {
+        self.pairs < MAX_PAIRS && self.name_bytes.saturating_add(name.len()) <= MAX_NAME_BYTES
+    }
+
+    const fn add(&mut self, name: &str) {
+        self.pairs = self.pairs.saturating_add(1);
+        self.name_bytes = self.name_bytes.saturating_add(name.len());
+    }
+}
+
+fn add(buckets: &mut BTreeMap<i64, u64>, bucket: i64) {
+    let count = buckets.entry(bucket).or_default();
+    *count = count.saturating_add(1);
+}
+
+fn sum(buckets: &BTreeMap<i64, u64>, alive: impl Fn(i64) -> bool) -> u64 {
+    buckets
+        .iter()
+        .filter(|(bucket, _)| alive(**bucket))
+        .map(|(_, count)| *count)
+        .fold(0, u64::saturating_add)
 }
 
 const BUCKET_MILLIS: i64 = 60_000;
@@ -136,7 +216,7 @@ mod tests {
         assert_eq!(live(&ledger, 129).tokens, 3);
         assert_eq!(
             (live(&ledger, 130).tokens, live(&ledger, 130).clients),
-            (1, vec!["a".to_owned()])
+            (1, vec![Arc::from("a")])
         );
         assert_eq!(live(&ledger, 250), LiveTokens::default());
         ledger.prune(leeway, Timestamp::from_seconds(250));
@@ -145,6 +225,42 @@ mod tests {
             ledger.live(&kid("other"), leeway, Timestamp::from_seconds(0)),
             LiveTokens::default()
         );
+    }
+
+    #[test]
+    fn inv19_clients_beyond_the_bound_still_count() {
+        let mut ledger = Ledger::default();
+        let at = Timestamp::from_seconds(600);
+        // Names so long that their bytes run out before the places do.
+        let long = |number: usize| format!("{number:0>128}");
+        let most = MAX_NAME_BYTES / 128;
+        for number in 0..most {
+            ledger.issued(&kid("k"), &long(number), at);
+        }
+        ledger.issued(&kid("other"), &long(0), at);
+        for number in [most, most, most + 1, 0] {
+            ledger.issued(&kid("k"), &long(number), at);
+        }
+        let live = |ledger: &Ledger, kid_of: &str, now| {
+            ledger.live(&kid(kid_of), Duration::ZERO, Timestamp::from_seconds(now))
+        };
+        let now = live(&ledger, "k", 0);
+        assert_eq!((now.clients.len(), now.unlisted), (most, 3));
+        assert!(now.clients.len() as u64 + now.unlisted >= most as u64 + 2);
+        let other = live(&ledger, "other", 0);
+        assert_eq!(
+            (other.clients.len(), other.unlisted, other.tokens),
+            (0, 1, 1)
+        );
+
+        let bytes = serde_json::to_vec(&ledger).unwrap();
+        assert!(bytes.len() < 12 * 1024 * 1024, "{}", bytes.len());
+        assert_eq!(Ledger::from_json(&bytes).unwrap(), ledger);
+        // What runs out makes room.
+        ledger.prune(Duration::ZERO, Timestamp::from_seconds(700));
+        assert_eq!(ledger, Ledger::default());
+        ledger.issued(&kid("k"), "a", Timestamp::from_seconds(800));
+        assert_eq!(live(&ledger, "k", 700).clients.len(), 1);
     }
 
     proptest! {

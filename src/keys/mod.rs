@@ -13,6 +13,7 @@ pub mod jwks;
 pub mod key_set;
 pub mod ledger;
 pub mod legacy;
+pub mod recovery;
 pub mod signing_key;
 pub mod timing;
 pub mod transition;

@@ -27,7 +27,7 @@ use super::timing::{MAX_KEYS, RETIRED_TOMBSTONE, Timing};
 
 pub use import::{Imported, import};
 pub use kek::{demand_kek, reseal, settle_kek_demand};
-pub use purge::{PurgeScope, decide_purge, decide_scoped_purge, purge, purge_all};
+pub use purge::{PurgeScope, decide_purge, decide_scoped_purge, doomed, purge, purge_all};
 pub use recover::recover;
 pub use restore::{mark_compromised, restore};
 

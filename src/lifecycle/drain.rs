@@ -8,12 +8,13 @@ use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::keys::Kid;
+use crate::keys::recovery::ReceiptRecord;
 use crate::keys::timing::Timing;
 use crate::keys::transition::Activated;
 use crate::telemetry::Level;
 
 use super::Lifecycle;
-use super::published::Admitted;
+use super::admitted::Admitted;
 use super::purge::external_verifiers_until;
 
 /// After this a purge answers even though a worker is stuck, and names it.
@@ -74,6 +75,40 @@ impl Receipt {
         }
     }
 
+    /// The receipt of a purge by an earlier process. Whoever held on to a purged key then is gone
+    /// with that process, at `now` at the latest.
+    pub(super) fn restored(record: ReceiptRecord, now: Timestamp) -> Self {
+        Self {
+            purge_id: record.purge_id,
+            revision: record.revision,
+            committed_at: record.committed_at,
+            kids: record.kids,
+            external_verifiers_until: record.external_verifiers_until,
+            admitted: Vec::new(),
+            state: Mutex::new(DrainState {
+                drained_at: Some(record.drained_at.unwrap_or(now)),
+                still_held_by: Vec::new(),
+            }),
+        }
+    }
+
+    /// What of it outlives the process.
+    pub(super) fn record(&self) -> ReceiptRecord {
+        ReceiptRecord {
+            purge_id: self.purge_id,
+            revision: self.revision,
+            committed_at: self.committed_at,
+            kids: self.kids.clone(),
+            external_verifiers_until: self.external_verifiers_until,
+            drained_at: self.state().drained_at,
+        }
+    }
+
+    /// The counters of the keys that died.
+    pub(super) fn admitted(&self) -> &[Arc<Admitted>] {
+        &self.admitted
+    }
+
     /// How far the drain is.
     #[must_use]
     pub fn state(&self) -> DrainState {
@@ -132,6 +167,7 @@ impl Lifecycle {
                 still_held_by,
             });
             if done || Instant::now() >= deadline {
+                self.memory.recovery.changed();
                 return done;
             }
             tokio::time::sleep(look).await;

@@ -1,144 +1,45 @@
-//! What a purge would break: live tokens by key, requests per second by key, and the preview.
+//! What a purge would break: the preview. Two views of it: tokens issued and not expired, and
+//! requests accepted over the last minutes. Changes nothing; every number is an upper bound.
 //!
-//! Token endpoints send what they issue to one collector thread; they never wait for it, and what
-//! they sent before a question is in its answer. The counters survive a restart through a document
-//! of their own, so that counting never bumps the key set's revision.
+//! The figures are taken at most once a second and shared by all who ask.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::clock::Timestamp;
-use crate::keys::ledger::{Ledger, LiveTokens};
+use crate::keys::ledger::LiveTokens;
+use crate::keys::transition::{self, PurgeScope, Refusal};
 use crate::keys::{KeySet, KeyState, Kid};
-use crate::store::SideDocument;
-use crate::telemetry::Level;
 
+use super::published::Snapshot;
+use super::traffic::{Rate, Uses};
 use super::{Lifecycle, state_label};
-
-/// How far back the view from traffic looks.
-const TRAFFIC_WINDOW: Duration = Duration::from_secs(300);
 
 /// How often counters are written to the store; a crash loses no more than this.
 pub(super) const SAVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Live tokens are counted anew at most this often.
+/// Figures are taken anew at most this often.
 pub(super) const SAMPLE_INTERVAL: Duration = Duration::from_secs(1);
 
-enum Message {
-    Issued {
-        kid: Kid,
-        client: String,
-        expires_at: Timestamp,
-    },
-    Ask {
-        prune: Option<(Duration, Timestamp)>,
-        answer: tokio::sync::oneshot::Sender<Ledger>,
-    },
-}
+/// Scopes of which the answer is kept until the next figures.
+const MAX_ANSWERS: usize = 64;
 
-/// Counts issued tokens. Cloned by every token endpoint.
-#[derive(Clone, Debug)]
-pub struct IssuedTokens(Sender<Message>);
-
-impl IssuedTokens {
-    /// Starts the collector with what an earlier process had counted.
-    pub(super) fn start(ledger: Ledger) -> std::io::Result<Self> {
-        let (sender, receiver) = channel();
-        std::thread::Builder::new()
-            .name("issued".to_owned())
-            .spawn(move || collect(ledger, &receiver))?;
-        Ok(Self(sender))
-    }
-
-    /// Counts a token; never waits.
-    pub fn issued(&self, kid: &Kid, client: &str, expires_at: Timestamp) {
-        let message = Message::Issued {
-            kid: kid.clone(),
-            client: client.to_owned(),
-            expires_at,
-        };
-        // The collector ends only when every sender is gone.
-        let _gone = self.0.send(message);
-    }
-
-    /// Everything counted before this call.
-    pub(super) async fn ledger(&self, prune: Option<(Duration, Timestamp)>) -> Ledger {
-        let (answer, ledger) = tokio::sync::oneshot::channel();
-        let _gone = self.0.send(Message::Ask { prune, answer });
-        ledger.await.unwrap_or_default()
-    }
-}
-
-fn collect(mut ledger: Ledger, messages: &Receiver<Message>) {
-    while let Ok(message) = messages.recv() {
-        match message {
-            Message::Issued {
-                kid,
-                client,
-                expires_at,
-            } => ledger.issued(&kid, &client, expires_at),
-            Message::Ask { prune, answer } => {
-                if let Some((leeway, now)) = prune {
-                    ledger.prune(leeway, now);
-                }
-                // Whoever asked may have gone.
-                let _gone = answer.send(ledger.clone());
-            }
-        }
-    }
-}
-
-/// Accepted requests by key over the last minutes, sampled by the schedule.
-#[derive(Debug, Default)]
-pub(super) struct Traffic(Mutex<HashMap<Kid, VecDeque<(Timestamp, u64)>>>);
-
-impl Traffic {
-    /// Notes how often each key has been used so far.
-    pub(super) fn sample(&self, uses: impl IntoIterator<Item = (Kid, u64)>, now: Timestamp) {
-        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seen = BTreeSet::new();
-        for (kid, count) in uses {
-            let samples = keys.entry(kid.clone()).or_default();
-            samples.push_back((now, count));
-            while samples
-                .front()
-                .is_some_and(|(at, _)| now.since(*at) > TRAFFIC_WINDOW)
-            {
-                samples.pop_front();
-            }
-            seen.insert(kid);
-        }
-        keys.retain(|kid, _| seen.contains(kid));
-    }
-
-    /// Accepted requests per second of a key.
-    fn per_second(&self, kid: &Kid) -> f64 {
-        let keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(samples) = keys.get(kid) else {
-            return 0.0;
-        };
-        let Some(((from, first), (to, last))) = samples.front().zip(samples.back()) else {
-            return 0.0;
-        };
-        let seconds = to.since(*from).as_secs_f64();
-        #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let uses = last.saturating_sub(*first) as f64;
-        if seconds > 0.0 { uses / seconds } else { 0.0 }
-    }
-}
-
-/// What a purge of everything that verifies would break. Changes nothing; upper bounds.
+/// What a purge would break.
 #[derive(Clone, Debug)]
 pub struct Preview {
-    /// The key set looked at.
-    pub set: KeySet,
-    /// By key, in the order of [`KeySet::verifying`].
+    /// Revision of the key set looked at.
+    pub revision: u64,
+    /// When the numbers were taken.
+    pub computed_at: Timestamp,
+    /// By key that would end, in the order of [`KeySet::verifying`].
     pub keys: Vec<KeyPreview>,
-    /// Clients with a live token of any key.
-    pub clients: usize,
-    /// When a plain Rotate now would have replaced every token of today.
+    /// What all of them would break.
+    pub total: Broken,
+    /// From when on all traffic is known: five minutes ago, or the start of the process.
+    pub traffic_since: Timestamp,
+    /// When the gentle way would be over: a plain Rotate now, and then every token that the keys
+    /// signed has expired.
     pub rotate_instead_over_at: Timestamp,
 }
 
@@ -149,86 +50,228 @@ pub struct KeyPreview {
     pub kid: Kid,
     /// Its state.
     pub state: KeyState,
-    /// Its live tokens.
-    pub live: LiveTokens,
+    /// What it would break.
+    pub broken: Broken,
+    /// When its last token has expired, at the latest; `None` when it has none.
+    pub live_until: Option<Timestamp>,
+}
+
+/// Who would fail; upper bounds.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Broken {
+    /// Tokens issued and not expired; at most a minute's too many.
+    pub live_tokens: u64,
+    /// Clients that hold them.
+    pub clients: u64,
+    /// Whether `clients` counts each client once: none was beyond the memory bound.
+    pub clients_exact: bool,
     /// Accepted requests per second over the last five minutes.
     pub requests_per_second: f64,
+    /// Clients that sent them.
+    pub requesting_clients: u64,
+    /// Whether `requesting_clients` counts each client once.
+    pub requesting_clients_exact: bool,
+    /// Whether an imported key is among them: what its former system issued was never counted
+    /// here, so of that key only the view from traffic is an upper bound.
+    pub uncounted_tokens: bool,
+}
+
+/// Everything a preview is made of, at one moment.
+#[derive(Debug)]
+pub(super) struct Figures {
+    set: KeySet,
+    taken_at: Timestamp,
+    traffic_since: Timestamp,
+    keys: Vec<KeyFigures>,
+    answers: Mutex<Vec<(Vec<Kid>, Arc<Preview>)>>,
+}
+
+#[derive(Debug)]
+struct KeyFigures {
+    kid: Kid,
+    state: KeyState,
+    live: LiveTokens,
+    rate: Rate,
+    callers: Vec<Arc<str>>,
+    is_imported: bool,
 }
 
 impl Lifecycle {
-    /// What a purge now would break.
-    pub async fn preview(&self) -> Preview {
-        let set = self.current_set();
-        let (timing, now) = (&self.policy.timing, self.parts.clock.now());
-        let ledger = self.issued.ledger(None).await;
-        let keys: Vec<KeyPreview> = set
-            .verifying()
-            .map(|(state, key)| KeyPreview {
-                kid: key.kid.clone(),
-                state,
-                live: ledger.live(&key.kid, timing.leeway, now),
-                requests_per_second: self.traffic.per_second(&key.kid),
-            })
-            .collect();
-        let clients: BTreeSet<&String> = keys.iter().flat_map(|key| &key.live.clients).collect();
-        let clients = clients.len();
-        let rotate_instead_over_at = timing.verify_until(now, set.active.public.max_ttl);
+    /// What a purge of `scope` now would break.
+    ///
+    /// # Errors
+    /// [`Refusal::UnknownKid`]
+    pub async fn preview(&self, scope: &PurgeScope) -> Result<Arc<Preview>, Refusal> {
+        let figures = self.figures().await;
+        let doomed = transition::doomed(&figures.set, scope)?;
+        let mut answers = figures
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, preview)) = answers.iter().find(|(kids, _)| *kids == doomed) {
+            return Ok(Arc::clone(preview));
+        }
+        let preview = Arc::new(self.preview_of(&figures, &doomed));
+        if answers.len() < MAX_ANSWERS {
+            answers.push((doomed, Arc::clone(&preview)));
+        }
+        drop(answers);
+        Ok(preview)
+    }
+
+    fn preview_of(&self, figures: &Figures, doomed: &[Kid]) -> Preview {
+        let keys = || figures.keys.iter().filter(|key| doomed.contains(&key.kid));
+        let timing = &self.policy.timing;
+        let over_at = |key: &KeyFigures| match key.state {
+            // It has signed nothing.
+            KeyState::Pending => figures.taken_at,
+            KeyState::Active => {
+                timing.verify_until(figures.taken_at, figures.set.active.public.max_ttl)
+            }
+            KeyState::Deprecated => figures
+                .set
+                .deprecated
+                .iter()
+                .find(|of| of.public.kid == key.kid)
+                .map_or(figures.taken_at, |of| of.verify_until),
+        };
         Preview {
-            keys,
-            clients,
-            rotate_instead_over_at,
-            set,
+            revision: figures.set.revision,
+            computed_at: figures.taken_at,
+            keys: keys()
+                .map(|key| KeyPreview {
+                    kid: key.kid.clone(),
+                    state: key.state,
+                    broken: Broken::by([key]),
+                    live_until: key.live.until,
+                })
+                .collect(),
+            total: Broken::by(keys()),
+            traffic_since: figures.traffic_since,
+            rotate_instead_over_at: keys().map(over_at).fold(figures.taken_at, Ord::max),
+        }
+    }
+
+    async fn figures(&self) -> Arc<Figures> {
+        // Whoever comes meanwhile waits for the figures being taken.
+        let mut cached = self.figures.lock().await;
+        let (snapshot, now) = (self.published.load(), self.parts.clock.now());
+        if let Some(figures) = &*cached
+            && figures.set.revision == snapshot.set.revision
+            && figures.taken_at <= now
+            && now.since(figures.taken_at) < SAMPLE_INTERVAL
+        {
+            return Arc::clone(figures);
+        }
+        let figures = Arc::new(self.take_figures(&snapshot, now).await);
+        *cached = Some(Arc::clone(&figures));
+        figures
+    }
+
+    async fn take_figures(&self, snapshot: &Snapshot, now: Timestamp) -> Figures {
+        self.sample_traffic(snapshot, now);
+        let leeway = self.policy.timing.leeway;
+        let kids: Vec<Kid> = kids(snapshot);
+        let live = self.issued.ask(move |ledger| {
+            kids.iter()
+                .map(|kid| ledger.live(kid, leeway, now))
+                .collect::<Vec<_>>()
+        });
+        let live = live.await;
+        let keys = snapshot
+            .keys
+            .live()
+            .iter()
+            .zip(&snapshot.admitted)
+            .zip(live)
+            .map(|((key, admitted), live)| KeyFigures {
+                kid: key.kid.clone(),
+                state: key.state,
+                live,
+                rate: self.traffic.rate(&key.kid),
+                callers: admitted.callers_at(now),
+                is_imported: snapshot
+                    .set
+                    .verifying()
+                    .any(|(_, of)| of.kid == key.kid && of.legacy.is_some()),
+            });
+        Figures {
+            set: snapshot.set.clone(),
+            taken_at: now,
+            traffic_since: self.traffic.known_since(now),
+            keys: keys.collect(),
+            answers: Mutex::default(),
         }
     }
 
     /// Samples traffic and shows the live tokens; at most once a second.
     pub(super) async fn sample(&self) {
-        let now = self.parts.clock.now();
-        let snapshot = self.published.load();
-        let uses = snapshot.keys.live().iter().zip(&snapshot.admitted);
-        self.traffic.sample(
-            uses.map(|(key, admitted)| (key.kid.clone(), admitted.uses())),
-            now,
-        );
-        let preview = self.preview().await;
+        let (snapshot, now) = (self.published.load(), self.parts.clock.now());
+        self.sample_traffic(&snapshot, now);
+        let (leeway, kids) = (self.policy.timing.leeway, kids(&snapshot));
+        let tokens = self.issued.ask(move |ledger| {
+            kids.iter()
+                .map(|kid| ledger.live_count(kid, leeway, now))
+                .collect::<Vec<_>>()
+        });
+        let tokens = tokens.await;
         for state in KeyState::ALL {
-            let of_state = preview.keys.iter().filter(|key| key.state == state);
+            let of_state = snapshot.keys.live().iter().zip(&tokens);
             let tokens = of_state
-                .map(|key| key.live.tokens)
+                .filter(|(key, _)| key.state == state)
+                .map(|(_, tokens)| *tokens)
                 .fold(0, u64::saturating_add);
             self.parts.metrics.live_tokens(state_label(state), tokens);
         }
     }
 
-    /// Writes the counters to their document; a failure is tried again next time.
-    pub(super) async fn save_counters(&self) {
-        let ledger = self
-            .issued
-            .ledger(Some((self.policy.timing.leeway, self.parts.clock.now())))
-            .await;
-        // Serialising strings and numbers into a Vec cannot fail.
-        let bytes = serde_json::to_vec(&ledger).unwrap_or_default();
-        let mut saved = self.saved_counters.lock().await;
-        if *saved == bytes {
-            return;
+    /// Forgets callers that have long been silent.
+    pub(super) fn prune_callers(&self) {
+        let now = self.parts.clock.now();
+        for admitted in &self.published.load().admitted {
+            admitted.prune(now);
         }
-        match self
-            .parts
-            .store
-            .save_side(SideDocument::Counters, &bytes)
-            .await
-        {
-            Ok(()) => *saved = bytes,
-            Err(error) => self
-                .parts
-                .log
-                .event(
-                    Level::Warn,
-                    "counters_not_saved",
-                    "the counters of issued tokens could not be saved",
-                )
-                .field("cause", error.to_string())
-                .emit(),
+        self.memory.prune_callers(now);
+    }
+
+    fn sample_traffic(&self, snapshot: &Snapshot, now: Timestamp) {
+        let uses = snapshot.keys.live().iter().zip(&snapshot.admitted);
+        let uses = uses.map(|(key, admitted)| {
+            let uses = Uses {
+                all: admitted.uses(),
+                unlisted: admitted.unlisted(),
+            };
+            (key.kid.clone(), uses)
+        });
+        self.traffic.sample(uses, now);
+    }
+}
+
+fn kids(snapshot: &Snapshot) -> Vec<Kid> {
+    let live = snapshot.keys.live().iter();
+    live.map(|key| key.kid.clone()).collect()
+}
+
+impl Broken {
+    fn by<'a>(keys: impl IntoIterator<Item = &'a KeyFigures>) -> Self {
+        let (mut holders, mut callers) = (HashSet::new(), HashSet::new());
+        let (mut unlisted, mut unlisted_requests) = (0_u64, 0_u64);
+        let mut all = Self::default();
+        for key in keys {
+            all.live_tokens = all.live_tokens.saturating_add(key.live.tokens);
+            all.requests_per_second += key.rate.per_second;
+            holders.extend(&key.live.clients);
+            callers.extend(&key.callers);
+            unlisted = unlisted.saturating_add(key.live.unlisted);
+            unlisted_requests = unlisted_requests.saturating_add(key.rate.unlisted);
+            all.uncounted_tokens |= key.is_imported;
+        }
+        Self {
+            clients: unlisted.saturating_add(holders.len() as u64),
+            clients_exact: unlisted == 0,
+            requesting_clients: unlisted_requests.saturating_add(callers.len() as u64),
+            requesting_clients_exact: unlisted_requests == 0,
+            ..all
         }
     }
 }

@@ -3,20 +3,26 @@
 //! Invariants: whatever is published was committed before; a failed step leaves the published
 //! keys in force; nothing here runs on a proxy worker. May import layers 0–2.
 
+pub mod admitted;
 pub mod clients;
 mod clock_watch;
 pub mod drain;
 mod error;
 pub mod impact;
 mod import;
+mod issued;
 mod kek;
+mod memory;
 pub mod published;
 mod purge;
+pub mod recovery;
 mod rotate;
 pub mod scheduler;
+pub mod shadow;
 mod step;
+mod table;
+mod traffic;
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -26,26 +32,27 @@ use uuid::Uuid;
 pub use clients::{Clients, ClientsError};
 pub use drain::Receipt;
 pub use error::LifecycleError;
-pub use impact::{IssuedTokens, KeyPreview, Preview};
+pub use impact::{KeyPreview, Preview};
 pub use import::ImportCommand;
+pub use issued::IssuedTokens;
 pub use kek::{Resealed, reseal_offline};
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
+pub use shadow::{Shadow, ShadowRefusal};
 pub use step::state_label;
 
 use crate::clock::{Clock, ForwardStep, Timestamp};
 use crate::keygen::KeyGenerator;
-use crate::keys::ledger::Ledger;
 use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Order};
 use crate::keys::{Actor, Algorithm, KeySet, Trigger};
 use crate::store::{KeyStore, Keyring, SideDocument};
-use crate::telemetry::{Level, Log, Metrics};
-use impact::Traffic;
-
-/// How many receipts are kept in memory.
-const MAX_RECEIPTS: usize = 64;
+use crate::telemetry::{Log, Metrics};
+use impact::Figures;
+use memory::Memory;
+use shadow::Shadows;
+use traffic::Traffic;
 
 /// What the life cycle works with; taken from `app::Env` once, at start.
 #[derive(Clone, Debug)]
@@ -82,7 +89,7 @@ pub struct Lifecycle {
     parts: Parts,
     policy: Policy,
     published: Arc<Published>,
-    receipts: Mutex<VecDeque<Arc<Receipt>>>,
+    memory: Memory,
     /// A commit ended without telling whether it took effect; the next look at the store tells.
     uncertain: AtomicBool,
     /// The step of the clock that log and metrics show as pending.
@@ -93,6 +100,8 @@ pub struct Lifecycle {
     saved_counters: tokio::sync::Mutex<Vec<u8>>,
     /// When it was last said that a new key-encryption key is overdue.
     kek_alarm: Mutex<Option<Timestamp>>,
+    figures: tokio::sync::Mutex<Option<Arc<Figures>>>,
+    shadows: Shadows,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -121,16 +130,22 @@ impl Lifecycle {
         // that would prolong the idempotency window.
         parts.clock.not_before(loaded.set.high_water_time);
         let counters = parts.store.load_side(SideDocument::Counters).await?;
-        let first = step::snapshot(&parts, &policy, loaded.set.clone(), None)?;
+        let memory = Memory::load(&parts, &policy, &loaded.set).await;
+        let first = step::snapshot(&parts, &policy, &memory, loaded.set.clone(), None)?;
         let lifecycle = Self {
             published: Arc::new(Published::new(first, workers)),
-            receipts: Mutex::default(),
             uncertain: AtomicBool::new(false),
             shown_step: Mutex::default(),
-            issued: IssuedTokens::start(ledger(&parts, counters.as_deref()))
-                .map_err(LifecycleError::Thread)?,
-            traffic: Traffic::default(),
+            issued: IssuedTokens::start(
+                issued::ledger(&parts, counters.as_deref()),
+                Arc::clone(&memory.recovery),
+            )
+            .map_err(LifecycleError::Thread)?,
+            memory,
+            traffic: Traffic::since(parts.clock.now()),
             saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
+            figures: tokio::sync::Mutex::default(),
+            shadows: Shadows::default(),
             kek_alarm: Mutex::default(),
             parts,
             policy,
@@ -165,15 +180,6 @@ impl Lifecycle {
     #[must_use]
     pub fn current_set(&self) -> KeySet {
         self.published.load().set.clone()
-    }
-
-    /// The receipt of a purge, while this process remembers it.
-    #[must_use]
-    pub fn receipt(&self, purge_id: Uuid) -> Option<Arc<Receipt>> {
-        self.receipts()
-            .iter()
-            .find(|receipt| receipt.purge_id == purge_id)
-            .map(Arc::clone)
     }
 
     /// An order by an operator.
@@ -214,39 +220,9 @@ impl Lifecycle {
         Ok(())
     }
 
-    fn remember(&self, receipt: Arc<Receipt>) {
-        let mut receipts = self.receipts();
-        receipts.push_front(receipt);
-        receipts.truncate(MAX_RECEIPTS);
-    }
-
     fn kek_alarm(&self) -> std::sync::MutexGuard<'_, Option<Timestamp>> {
         self.kek_alarm
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn receipts(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Receipt>>> {
-        // A queue of finished values is valid whatever panicked elsewhere.
-        self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The counters of an earlier process. They only inform; unreadable ones start at zero, said aloud.
-fn ledger(parts: &Parts, counters: Option<&[u8]>) -> Ledger {
-    let Some(bytes) = counters else {
-        return Ledger::default();
-    };
-    serde_json::from_slice(bytes).unwrap_or_else(|error| {
-        parts
-            .log
-            .event(
-                Level::Warn,
-                "counters_lost",
-                "the counters of issued tokens cannot be read; previews count from zero",
-            )
-            .field("cause", error.to_string())
-            .emit();
-        Ledger::default()
-    })
 }

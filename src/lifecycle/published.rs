@@ -7,19 +7,20 @@
 //! takes the newer snapshot, or the publisher sees it.
 
 use std::collections::HashMap;
-use std::sync::atomic::{
-    AtomicBool, AtomicU64, AtomicUsize,
-    Ordering::{Relaxed, SeqCst},
-};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 
+use crate::clock::Timestamp;
 use crate::keys::{KeySet, Kid};
 use crate::telemetry::KeySeries;
-use crate::token::VerificationKeys;
 use crate::token::jose::TokenSigner;
+use crate::token::{Claims, VerificationKeys};
+
+pub use super::admitted::{Admitted, Permit};
+use super::recovery::{KeyRecovery, Recovery};
 
 /// What a snapshot is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,70 +60,26 @@ pub struct Snapshot {
     pub jwks_etag: String,
     /// Metrics of each tombstone, in the order of [`VerificationKeys::tombstones`].
     pub tombstone_series: Vec<KeySeries>,
+    /// Whom the end of each purged key broke, in the same order; `None` for retired ones.
+    pub recoveries: Vec<Option<Arc<KeyRecovery>>>,
+    /// Who waits to recover from a purge.
+    pub recovery: Arc<Recovery>,
     /// Requests admitted by each live key and still open, in the order of
     /// [`VerificationKeys::live`]; shared between snapshots.
     pub admitted: Vec<Arc<Admitted>>,
 }
 
 impl Snapshot {
-    /// Counts a request admitted by the live key at `index`.
+    /// Counts a request with these claims, admitted by the live key at `key` on the route at
+    /// `route`. Allocates nothing once the client is known, and waits for nobody.
     #[must_use]
-    pub fn permit(&self, index: usize) -> Permit {
-        self.admitted
-            .get(index)
-            .map_or_else(|| Arc::<Admitted>::default().enter(), Admitted::enter)
-    }
-}
-
-/// Requests that one key admitted and that are still open.
-#[derive(Debug, Default)]
-pub struct Admitted {
-    open: AtomicU64,
-    uses: AtomicU64,
-    purged: AtomicBool,
-}
-
-impl Admitted {
-    /// How many are open.
-    #[must_use]
-    pub fn open(&self) -> u64 {
-        self.open.load(SeqCst)
-    }
-
-    /// How many there ever were.
-    #[must_use]
-    pub fn uses(&self) -> u64 {
-        self.uses.load(Relaxed)
-    }
-
-    /// Counts a request until the permit is dropped.
-    #[must_use]
-    pub fn enter(self: &Arc<Self>) -> Permit {
-        self.open.fetch_add(1, SeqCst);
-        self.uses.fetch_add(1, Relaxed);
-        Permit(Arc::clone(self))
-    }
-
-    pub(super) fn mark_purged(&self) {
-        self.purged.store(true, SeqCst);
-    }
-}
-
-/// A request admitted by a key.
-#[derive(Debug)]
-pub struct Permit(Arc<Admitted>);
-
-impl Permit {
-    /// Whether the key that admitted the request has been purged since.
-    #[must_use]
-    pub fn key_was_purged(&self) -> bool {
-        self.0.purged.load(SeqCst)
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, SeqCst);
+    pub fn permit(&self, key: usize, claims: &Claims, route: usize, now: Timestamp) -> Permit {
+        let client = &claims.client_id;
+        self.recovery.accepted(client, claims.issued_at, now);
+        match self.admitted.get(key) {
+            Some(admitted) => admitted.enter(client, route, now),
+            None => Arc::<Admitted>::default().enter(client, route, now),
+        }
     }
 }
 

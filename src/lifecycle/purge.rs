@@ -133,6 +133,7 @@ impl Lifecycle {
             let loaded = self.load().await?;
             let next = transition::restore(&loaded.set, kid, order, loaded.store_now)?;
             if self.commit(&loaded.set, next.clone()).await? {
+                self.forget_proven(&loaded.set, kid);
                 return Ok(next);
             }
         }
@@ -166,8 +167,15 @@ impl Lifecycle {
         Err(LifecycleError::Contention(MAX_ATTEMPTS))
     }
 
+    /// A key that lives again has no proven purged tokens.
+    fn forget_proven(&self, before: &KeySet, kid: &Kid) {
+        if let Some(dead) = before.tombstones.iter().find(|dead| dead.kid == *kid) {
+            self.memory.proven.forget(dead.died_revision);
+        }
+    }
+
     async fn finish(self: &Arc<Self>, next: Activated, receipt: Arc<Receipt>) -> RotationOutcome {
-        self.remember(Arc::clone(&receipt));
+        self.memory.remember(Arc::clone(&receipt));
         self.drain(&receipt).await;
         let state = receipt.state();
         let (level, message) = if state.drained_at.is_some() {

@@ -77,7 +77,8 @@ pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
             sampled = Instant::now();
         }
         if saved.elapsed() >= SAVE_INTERVAL {
-            lifecycle.save_counters().await;
+            lifecycle.prune_callers();
+            lifecycle.save_side_documents().await;
             saved = Instant::now();
         }
         let pause = match lifecycle.tick().await {
@@ -95,7 +96,7 @@ pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
             }
         };
         tokio::select! {
-            () = &mut stop => return lifecycle.save_counters().await,
+            () = &mut stop => return lifecycle.save_side_documents().await,
             () = tokio::time::sleep(pause) => {}
         }
     }

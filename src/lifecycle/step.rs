@@ -13,11 +13,13 @@ use ring::rand::SystemRandom;
 use crate::clock::Timestamp;
 use crate::keys::{End, FreshKey, KeySet, KeyState, Kid, jwks, transition};
 use crate::store::{CommitError, Loaded, StoreError, StoreWarning, seal_fresh};
-use crate::telemetry::{KeyFacts, KeySetFacts, KeyStateLabel, Level};
+use crate::telemetry::{KeyFacts, KeySeries, KeySetFacts, KeyStateLabel, Level};
 use crate::token::VerificationKeys;
 use crate::token::jose::TokenSigner;
 
-use super::published::{Admitted, Snapshot};
+use super::admitted::Admitted;
+use super::memory::Memory;
+use super::published::Snapshot;
 use super::{Lifecycle, LifecycleError, Parts, Policy};
 
 /// How often a step that lost the race loads and decides again.
@@ -71,7 +73,13 @@ impl Lifecycle {
     pub(super) async fn commit(&self, from: &KeySet, next: KeySet) -> Result<bool, LifecycleError> {
         // Made ready first: a set that cannot be used must not be committed.
         let admitted = self.published.admitted_by_kid();
-        let snapshot = snapshot(&self.parts, &self.policy, next, Some(&admitted))?;
+        let snapshot = snapshot(
+            &self.parts,
+            &self.policy,
+            &self.memory,
+            next,
+            Some(&admitted),
+        )?;
         match self.parts.store.commit(from.revision, &snapshot.set).await {
             Ok(committed) => {
                 self.warn(&committed.warnings);
@@ -112,6 +120,7 @@ impl Lifecycle {
             self.published.publish(snapshot(
                 &self.parts,
                 &self.policy,
+                &self.memory,
                 loaded.set.clone(),
                 Some(&admitted),
             )?);
@@ -189,6 +198,7 @@ impl Lifecycle {
 pub(super) fn snapshot(
     parts: &Parts,
     policy: &Policy,
+    memory: &Memory,
     set: KeySet,
     admitted: Option<&HashMap<Kid, Arc<Admitted>>>,
 ) -> Result<Snapshot, LifecycleError> {
@@ -197,7 +207,8 @@ pub(super) fn snapshot(
         &set,
         timing.leeway,
         timing.sign_drain + timing.clock_offset_max,
-    )?;
+    )?
+    .remembering(Arc::clone(&memory.proven));
     let active = &set.active;
     let private = parts.keyring.open(
         &set.issuer,
@@ -230,19 +241,22 @@ pub(super) fn snapshot(
     for key in keys.live() {
         let _created = parts.metrics.key_series(key.kid.as_str());
     }
-    let tombstone_series = keys
+    let tombstone_series: Vec<KeySeries> = keys
         .tombstones()
         .iter()
         .map(|key| parts.metrics.key_series(key.kid.as_str()))
         .collect();
+    let recoveries = memory
+        .recovery
+        .of_tombstones(&set, &tombstone_series, &parts.metrics);
     let admitted = keys
         .live()
         .iter()
         .map(|key| {
-            admitted
-                .and_then(|known| known.get(&key.kid))
-                .map(Arc::clone)
-                .unwrap_or_default()
+            admitted.and_then(|known| known.get(&key.kid)).map_or_else(
+                || Arc::new(Admitted::new(Arc::clone(&memory.callers))),
+                Arc::clone,
+            )
         })
         .collect();
     Ok(Snapshot {
@@ -251,6 +265,8 @@ pub(super) fn snapshot(
         jwks,
         jwks_etag,
         tombstone_series,
+        recoveries,
+        recovery: Arc::clone(&memory.recovery),
         admitted,
         set,
     })

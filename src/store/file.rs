@@ -5,7 +5,7 @@
 //!   keyset.json         the key set, authenticated as a whole, private halves sealed
 //!   keyset.prev.json    the generation before; for recovery by hand, never loaded by itself
 //!   audit.log           one line per revision
-//!   clients.json  counters.json    documents beside the key set
+//!   clients.json  counters.json  recovery.json    documents beside the key set
 //!   lock                held by the process that works here; says which
 //! ```
 //! Promises: a crash at any instruction leaves the key set before or after the commit; what

@@ -136,11 +136,13 @@ pub enum SideDocument {
     Clients,
     /// Counters of issued tokens.
     Counters,
+    /// Receipts of purges, and who recovered from them.
+    Recovery,
 }
 
 impl SideDocument {
     /// Every one.
-    pub const ALL: [Self; 2] = [Self::Clients, Self::Counters];
+    pub const ALL: [Self; 3] = [Self::Clients, Self::Counters, Self::Recovery];
 
     /// Its name, also that of its file.
     #[must_use]
@@ -148,6 +150,7 @@ impl SideDocument {
         match self {
             Self::Clients => "clients",
             Self::Counters => "counters",
+            Self::Recovery => "recovery",
         }
     }
 }

@@ -147,6 +147,11 @@ impl Metrics {
         self.keys.series(kid)
     }
 
+    /// Shows the clients of purges too old for series of their own.
+    pub fn older_purge_clients(&self, affected: i64, recovered: i64) {
+        self.keys.older_purge_clients(affected, recovered);
+    }
+
     /// Ends the series of every kid that is not listed.
     pub fn retain_kids(&self, kids: &[&str]) {
         self.keys.retain(kids);

@@ -9,12 +9,14 @@
 pub mod claims;
 pub mod issue;
 pub mod jose;
+pub mod proven;
 pub mod rejection;
 mod strict_json;
 pub mod verification_keys;
 pub mod verify;
 
 pub use claims::{Claims, RouteRules};
+pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use verification_keys::VerificationKeys;
 pub use verify::{Accepted, Refused, verify};

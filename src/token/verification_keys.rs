@@ -2,12 +2,14 @@
 //! that it mints or by its kid.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::keys::{Algorithm, End, KeySet, KeyState, Kid, LegacyRules, Tombstone};
 
 use super::jose::{KeyError, SignatureVerifier, header_segment};
+use super::proven::ProvenTokens;
 
 /// Every key that verifies, and every tombstone that classifies.
 #[derive(Debug)]
@@ -20,6 +22,7 @@ pub struct VerificationKeys {
     tombstones: Vec<DeadKey>,
     by_segment: HashMap<String, usize>,
     by_kid: HashMap<Kid, Slot>,
+    pub(super) proven: Option<Arc<ProvenTokens>>,
 }
 
 /// A key that verifies.
@@ -50,6 +53,7 @@ pub struct DeadKey {
     pub(super) alg: Algorithm,
     pub(super) end: End,
     pub(super) died_at: Timestamp,
+    pub(super) died_revision: u64,
     pub(super) header_segment: String,
     pub(super) max_ttl: Duration,
     pub(super) legacy: Option<LegacyRules>,
@@ -141,7 +145,17 @@ impl VerificationKeys {
             by_kid: dead_slots.chain(live_slots).collect(),
             live,
             tombstones,
+            proven: None,
         })
+    }
+
+    /// Remembers purged tokens whose signature was found good in `proven`.
+    #[must_use]
+    pub fn remembering(self, proven: Arc<ProvenTokens>) -> Self {
+        Self {
+            proven: Some(proven),
+            ..self
+        }
     }
 
     /// Every key that verifies, in the order that [`LiveKey::index`] indexes.
@@ -182,6 +196,7 @@ impl DeadKey {
             alg: tombstone.alg,
             end: tombstone.end,
             died_at: tombstone.died_at,
+            died_revision: tombstone.died_revision,
             header_segment: header_segment(tombstone.alg, &tombstone.kid),
             max_ttl: tombstone.max_ttl,
             legacy: tombstone.legacy.clone(),

@@ -5,6 +5,7 @@
 //! refused; the tokens of an imported key alone may be accepted through it.
 
 use std::str;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -16,6 +17,7 @@ use crate::keys::signing_key::MAX_KID_BYTES;
 use crate::keys::{Algorithm, End, Kid};
 
 use super::claims::{Claims, RouteRules, TokenRules};
+use super::proven::ProvenTokens;
 use super::strict_json::parse_object;
 use super::verification_keys::{DeadKey, LiveKey, Named, VerificationKeys};
 use super::{MAX_TOKEN_BYTES, Rejection};
@@ -68,6 +70,7 @@ struct Compact<'a> {
     payload: Vec<u8>,
     signature: &'a str,
     signed: &'a [u8],
+    whole: &'a [u8],
 }
 
 /// Verifies `token` for a route at `now`; `clients` says whose tokens are revoked.
@@ -105,6 +108,7 @@ impl<'a> Compact<'a> {
                 payload,
                 signature,
                 signed: signed.as_bytes(),
+                whole: token,
             }),
             _ => Err(Rejection::Malformed),
         }
@@ -221,29 +225,12 @@ fn classify_dead(
     if header.alg != key.alg {
         return (Rejection::AlgNotAllowed, None, None);
     }
-    let good = key.would_have_verified(compact.signed, compact.signature);
     let retired = matches!(key.end, End::Retired);
-    if !good {
-        return (
-            if retired {
-                Rejection::UnknownKey
-            } else {
-                Rejection::BadSignature
-            },
-            None,
-            None,
-        );
-    }
-    if compact.header != key.header_segment && key.legacy.is_none() {
-        return (
-            Rejection::Malformed,
-            None,
-            Some("a dead key signed a header that it never minted"),
-        );
-    }
-    let claims = match Claims::parse(&compact.payload, key.legacy.is_some()) {
+    let memory = keys.proven.as_deref().filter(|_| !retired);
+    let known = memory.and_then(|memory| memory.get(key.died_revision, compact.whole));
+    let claims = match known.map_or_else(|| prove(compact, key, memory), Ok) {
         Ok(claims) => claims,
-        Err(rejection) => return (rejection, None, None),
+        Err(classified) => return classified,
     };
     let client = Some(claims.client_id.clone());
     if retired {
@@ -273,6 +260,36 @@ fn classify_dead(
         ),
         Ok(()) => (Rejection::KeyPurged, client, None),
     }
+}
+
+/// The claims of a token that a dead key signed in its own form; a purged key's are remembered.
+fn prove(
+    compact: &Compact<'_>,
+    key: &DeadKey,
+    memory: Option<&ProvenTokens>,
+) -> Result<Arc<Claims>, Classified> {
+    if !key.would_have_verified(compact.signed, compact.signature) {
+        let rejection = if matches!(key.end, End::Retired) {
+            Rejection::UnknownKey
+        } else {
+            Rejection::BadSignature
+        };
+        return Err((rejection, None, None));
+    }
+    if compact.header != key.header_segment && key.legacy.is_none() {
+        return Err((
+            Rejection::Malformed,
+            None,
+            Some("a dead key signed a header that it never minted"),
+        ));
+    }
+    let claims = Claims::parse(&compact.payload, key.legacy.is_some())
+        .map_err(|rejection| (rejection, None, None))?;
+    let claims = Arc::new(claims);
+    if let Some(memory) = memory {
+        memory.insert(key.died_revision, compact.whole, Arc::clone(&claims));
+    }
+    Ok(claims)
 }
 
 /// The header of a token that none of our keys mints.

@@ -14,6 +14,7 @@
 )]
 
 pub mod certificates;
+pub mod clients;
 pub mod disk;
 pub mod forge;
 pub mod in_process;

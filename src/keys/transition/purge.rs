@@ -3,7 +3,7 @@
 use crate::clock::Timestamp;
 use crate::keys::audit::{AuditRecord, Event};
 use crate::keys::idempotency;
-use crate::keys::key_set::{Activation, ActivationKind, KeySet};
+use crate::keys::key_set::{Activation, ActivationKind, KeySet, KeyState};
 use crate::keys::signing_key::{DeprecatedKey, End, FreshKey, Kid, PublicKey, Tombstone};
 use crate::keys::timing::{PURGED_TOMBSTONE_MIN, Timing};
 
@@ -61,6 +61,29 @@ pub fn decide_scoped_purge(
         // Without an earlier purge some key of every revision still verifies; purge to be safe.
         (_, true) | (None, false) => Ok(Decision::Execute),
     }
+}
+
+/// The keys that a purge of `scope` would end now, in the order of [`KeySet::verifying`].
+///
+/// # Errors
+/// [`Refusal::UnknownKid`]
+pub fn doomed(set: &KeySet, scope: &PurgeScope) -> Result<Vec<Kid>, Refusal> {
+    if let PurgeScope::Kids { kids, .. } = scope
+        && let Some(unknown) = kids.iter().find(|kid| !set.knows(kid))
+    {
+        return Err(Refusal::UnknownKid(unknown.clone()));
+    }
+    let fate = Fate::of(set, scope);
+    let dies = |(state, key): &(KeyState, &PublicKey)| match state {
+        KeyState::Active => fate.active_dies,
+        KeyState::Pending => fate.pending_dies,
+        KeyState::Deprecated => scope.names(&key.kid),
+    };
+    Ok(set
+        .verifying()
+        .filter(dies)
+        .map(|(_, key)| key.kid.clone())
+        .collect())
 }
 
 /// Ends every key that verifies and starts over with two fresh ones.

@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
-use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, Opts, Result};
+use prometheus::{
+    Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Result,
+};
 
 use super::labels::{KeyStateLabel, RotationKind, RotationResult, Trigger};
 use super::registrar::{Registrar, histogram, prefixed};
@@ -33,6 +35,23 @@ const ROTATION_BUCKETS: [f64; 12] = [
 pub struct KeySeries {
     /// `purge_verification_failures_total` of this kid.
     pub purge_failures: IntCounter,
+    affected: IntGauge,
+    recovered: IntGauge,
+    shared: bool,
+}
+
+impl KeySeries {
+    /// Whether this is `kid="other"`, which stands for several keys.
+    #[must_use]
+    pub const fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Shows how many clients the purge of this key broke, and how many of them are back.
+    pub fn show_clients(&self, affected: i64, recovered: i64) {
+        self.affected.set(affected);
+        self.recovered.set(recovered);
+    }
 }
 
 /// What the metrics show of a published key set.
@@ -72,7 +91,7 @@ type Asked = (Trigger, RotationKind, RotationResult);
 /// The metrics of keys.
 #[derive(Debug)]
 pub(super) struct KeyMetrics {
-    purge_failures: IntCounterVec,
+    families: KidFamilies,
     other: KeySeries,
     series: Mutex<BTreeMap<String, KeySeries>>,
     keys: Vec<(KeyStateLabel, IntGauge)>,
@@ -92,14 +111,8 @@ pub(super) struct KeyMetrics {
 
 impl KeyMetrics {
     pub(super) fn register(to: &mut Registrar) -> Result<Self> {
-        let purge_failures = to.counters(
-            "purge_verification_failures_total",
-            "Tokens refused only because their signing key was purged.",
-            &["kid"],
-        )?;
-        let other = KeySeries {
-            purge_failures: purge_failures.get_metric_with_label_values(&[OTHER_KID])?,
-        };
+        let families = KidFamilies::register(to)?;
+        let other = families.series(OTHER_KID)?;
         let states = to.int_gauges("signing_keys", "Keys by state.", &["state"])?;
         let state = |name: &str| states.get_metric_with_label_values(&[name]);
         let tokens = to.int_gauges(
@@ -115,7 +128,7 @@ impl KeyMetrics {
         };
         let live = |&label: &KeyStateLabel| Ok((label, state(label.as_str())?));
         Ok(Self {
-            purge_failures,
+            families,
             other,
             series: Mutex::default(),
             keys: KeyStateLabel::ALL.iter().map(live).collect::<Result<_>>()?,
@@ -161,20 +174,22 @@ impl KeyMetrics {
             return self.other.clone();
         }
         // It fails for a wrong number of labels only.
-        let Ok(purge_failures) = self.purge_failures.get_metric_with_label_values(&[kid]) else {
+        let Ok(made) = self.families.series(kid) else {
             return self.other.clone();
         };
-        let made = KeySeries { purge_failures };
         series.insert(kid.to_owned(), made.clone());
         made
+    }
+
+    pub(super) fn older_purge_clients(&self, affected: i64, recovered: i64) {
+        self.other.show_clients(affected, recovered);
     }
 
     pub(super) fn retain(&self, kids: &[&str]) {
         self.lock().retain(|kid, _| {
             let stays = kids.contains(&kid.as_str());
             if !stays {
-                // It was created with the entry, so there is something to remove.
-                drop(self.purge_failures.remove_label_values(&[kid]));
+                self.families.remove(kid);
             }
             stays
         });
@@ -232,6 +247,52 @@ impl KeyMetrics {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, KeySeries>> {
         self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The families with a series for each kid.
+#[derive(Debug)]
+struct KidFamilies {
+    purge_failures: IntCounterVec,
+    affected: IntGaugeVec,
+    recovered: IntGaugeVec,
+}
+
+impl KidFamilies {
+    fn register(to: &mut Registrar) -> Result<Self> {
+        Ok(Self {
+            purge_failures: to.counters(
+                "purge_verification_failures_total",
+                "Tokens refused only because their signing key was purged.",
+                &["kid"],
+            )?,
+            affected: to.int_gauges(
+                "purge_affected_clients",
+                "Clients of which a token was refused only because its signing key was purged.",
+                &["kid"],
+            )?,
+            recovered: to.int_gauges(
+                "purge_recovered_clients",
+                "Of the clients that a purge broke, those accepted since their last failure.",
+                &["kid"],
+            )?,
+        })
+    }
+
+    fn series(&self, kid: &str) -> Result<KeySeries> {
+        Ok(KeySeries {
+            purge_failures: self.purge_failures.get_metric_with_label_values(&[kid])?,
+            affected: self.affected.get_metric_with_label_values(&[kid])?,
+            recovered: self.recovered.get_metric_with_label_values(&[kid])?,
+            shared: kid == OTHER_KID,
+        })
+    }
+
+    /// It was created as a whole, so there is something to remove in each.
+    fn remove(&self, kid: &str) {
+        drop(self.purge_failures.remove_label_values(&[kid]));
+        drop(self.affected.remove_label_values(&[kid]));
+        drop(self.recovered.remove_label_values(&[kid]));
     }
 }
 

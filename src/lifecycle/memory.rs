@@ -1,0 +1,186 @@
+//! What a process knows beside the key set: receipts of purges and who recovers from them, which
+//! outlive it in a document of their own; callers and proven purged tokens, which do not.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::keys::recovery::{PurgeRecovery, ReceiptRecord, RecoveryDocument};
+use crate::keys::{End, KeySet};
+use crate::store::SideDocument;
+use crate::telemetry::Level;
+use crate::token::ProvenTokens;
+
+use super::admitted::MAX_CALLERS;
+use super::drain::Receipt;
+use super::purge::external_verifiers_until;
+use super::recovery::Recovery;
+use super::table::Room;
+use super::{Lifecycle, Parts, Policy};
+
+/// How many receipts are kept.
+const MAX_RECEIPTS: usize = 64;
+
+/// Shared by all snapshots of a process.
+#[derive(Debug)]
+pub(super) struct Memory {
+    pub(super) recovery: Arc<Recovery>,
+    pub(super) proven: Arc<ProvenTokens>,
+    pub(super) callers: Arc<Room>,
+    /// Newest first.
+    receipts: Mutex<VecDeque<Arc<Receipt>>>,
+    /// [`Recovery::changes`] when the document was last written.
+    saved: AtomicU64,
+}
+
+impl Memory {
+    /// What an earlier process knew. It only informs: an unreadable document is said aloud, and
+    /// then what tombstones tell has to do.
+    pub(super) async fn load(parts: &Parts, policy: &Policy, set: &KeySet) -> Self {
+        let document = stored(parts).await.unwrap_or_else(|cause| {
+            parts
+                .log
+                .event(
+                    Level::Warn,
+                    "recovery_lost",
+                    "what is known of clients broken by purges cannot be read; it starts anew",
+                )
+                .field("cause", cause)
+                .emit();
+            RecoveryDocument::default()
+        });
+        let now = parts.clock.now();
+        let mut receipts = document.receipts;
+        receipts.extend(buried(set, policy, &receipts));
+        receipts.sort_by_key(|receipt| std::cmp::Reverse(receipt.revision));
+        receipts.truncate(MAX_RECEIPTS);
+        let receipts = receipts
+            .into_iter()
+            .map(|receipt| Arc::new(Receipt::restored(receipt, now)));
+        Self {
+            recovery: Arc::new(Recovery::restore(document.keys)),
+            proven: Arc::new(ProvenTokens::new()),
+            callers: Arc::new(Room::of(MAX_CALLERS)),
+            receipts: Mutex::new(receipts.collect()),
+            saved: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn remember(&self, receipt: Arc<Receipt>) {
+        let mut receipts = self.receipts();
+        receipts.push_front(receipt);
+        receipts.truncate(MAX_RECEIPTS);
+        self.recovery.changed();
+    }
+
+    /// Makes room for callers of keys that are gone.
+    pub(super) fn prune_callers(&self, now: Timestamp) {
+        let receipts: Vec<Arc<Receipt>> = self.receipts().iter().map(Arc::clone).collect();
+        for admitted in receipts.iter().flat_map(|receipt| receipt.admitted()) {
+            admitted.prune(now);
+        }
+    }
+
+    fn receipts(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Receipt>>> {
+        // A queue of finished values is valid whatever panicked elsewhere.
+        self.receipts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn stored(parts: &Parts) -> Result<RecoveryDocument, String> {
+    let stored = parts.store.load_side(SideDocument::Recovery).await;
+    match stored.map_err(|error| error.to_string())? {
+        Some(bytes) => serde_json::from_slice(&bytes).map_err(|error| error.to_string()),
+        None => Ok(RecoveryDocument::default()),
+    }
+}
+
+/// Purges that the document does not know, because the process ended too soon after them; their
+/// tombstones tell.
+fn buried(set: &KeySet, policy: &Policy, known: &[ReceiptRecord]) -> Vec<ReceiptRecord> {
+    let mut found: Vec<ReceiptRecord> = Vec::new();
+    for dead in &set.tombstones {
+        let Some(purge_id) = dead.purge_id.filter(|_| dead.end == End::Purged) else {
+            continue;
+        };
+        if known.iter().any(|receipt| receipt.purge_id == purge_id) {
+            continue;
+        }
+        if let Some(receipt) = found.iter_mut().find(|of| of.purge_id == purge_id) {
+            receipt.kids.push(dead.kid.clone());
+            continue;
+        }
+        found.push(ReceiptRecord {
+            purge_id,
+            revision: dead.died_revision,
+            committed_at: dead.died_at,
+            kids: vec![dead.kid.clone()],
+            external_verifiers_until: external_verifiers_until(dead.died_at, &policy.timing),
+            drained_at: None,
+        });
+    }
+    found
+}
+
+impl Lifecycle {
+    /// The receipt of a purge, while it is remembered.
+    #[must_use]
+    pub fn receipt(&self, purge_id: Uuid) -> Option<Arc<Receipt>> {
+        self.receipts()
+            .into_iter()
+            .find(|receipt| receipt.purge_id == purge_id)
+    }
+
+    /// Every receipt that is remembered, newest first: at most the last 64.
+    #[must_use]
+    pub fn receipts(&self) -> Vec<Arc<Receipt>> {
+        self.memory.receipts().iter().map(Arc::clone).collect()
+    }
+
+    /// Whom a purge broke, and who is back.
+    #[must_use]
+    pub fn recovery(&self, purge_id: Uuid) -> PurgeRecovery {
+        self.memory.recovery.of_purge(purge_id)
+    }
+
+    /// Writes the receipts and who recovers to their document, if anything changed; a failure is
+    /// tried again next time.
+    pub(super) async fn save_recovery(&self) {
+        let memory = &self.memory;
+        let remembered: Vec<Uuid> = self.receipts().iter().map(|of| of.purge_id).collect();
+        memory
+            .recovery
+            .prune(&self.current_set(), &remembered, self.parts.clock.now());
+        let changes = memory.recovery.changes();
+        if memory.saved.load(SeqCst) == changes {
+            return;
+        }
+        let document = RecoveryDocument {
+            receipts: self.receipts().iter().map(|of| of.record()).collect(),
+            keys: memory.recovery.records(),
+        };
+        // Serialising strings and numbers into a Vec cannot fail.
+        let bytes = serde_json::to_vec(&document).unwrap_or_default();
+        let saved = self
+            .parts
+            .store
+            .save_side(SideDocument::Recovery, &bytes)
+            .await;
+        match saved {
+            Ok(()) => memory.saved.store(changes, SeqCst),
+            Err(error) => self
+                .parts
+                .log
+                .event(
+                    Level::Warn,
+                    "recovery_not_saved",
+                    "what is known of clients broken by purges could not be saved",
+                )
+                .field("cause", error.to_string())
+                .emit(),
+        }
+    }
+}

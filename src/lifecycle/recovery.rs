@@ -1,0 +1,492 @@
+//! Whom a purge broke and who is back, kept up by the requests themselves.
+//!
+//! Requests lock nothing here. While nobody waits to recover, an accepted request and an issued
+//! token cost one relaxed load; while somebody does, one look-up per purged key that is waited
+//! for. A refused one may cost a little. Memory is bounded: [`MAX_VICTIMS`] pairs of key and
+//! client; failures of clients beyond that are counted without a name.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{
+    AtomicI64, AtomicU64,
+    Ordering::{Relaxed, SeqCst},
+};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use uuid::Uuid;
+
+use crate::clock::Timestamp;
+use crate::keys::recovery::{ClientRecovery, KeyRecoveryRecord, PurgeRecovery};
+use crate::keys::{End, KeySet, Kid, Tombstone};
+use crate::telemetry::{KeySeries, Metrics};
+
+use super::table::{Place, Room, Table};
+
+/// Most pairs of purged key and client remembered; about 8 MiB, also in the store.
+pub const MAX_VICTIMS: usize = 20_000;
+
+/// What is not published is not forgotten earlier: longer than any commit takes.
+const FORGET_AFTER: Duration = Duration::from_secs(3600);
+
+/// States of [`Victim::recovered_at`] beside a moment.
+const WAITING: i64 = 0;
+const NEW: i64 = -1;
+
+/// A moment that has not come.
+const NEVER: i64 = 0;
+
+/// The clients broken by every purge that is remembered.
+#[derive(Debug)]
+pub struct Recovery {
+    shared: Arc<Shared>,
+    keys: ArcSwap<Vec<Arc<KeyRecovery>>>,
+    /// Held by life-cycle steps alone.
+    changing: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// Pairs of key and client that wait to recover.
+    waiting: AtomicU64,
+    /// Grows with every change that is worth saving.
+    changes: AtomicU64,
+    room: Arc<Room>,
+}
+
+/// The clients broken by the end of one key.
+#[derive(Debug)]
+pub struct KeyRecovery {
+    kid: Kid,
+    purge_id: Uuid,
+    died_at: Timestamp,
+    victims: Table<Victim>,
+    /// Signed: two that change at the same time may count in either order.
+    affected: AtomicI64,
+    recovered: AtomicI64,
+    unlisted_failures: AtomicU64,
+    /// `None` once the kid lives again and died another death.
+    series: ArcSwapOption<KeySeries>,
+    shared: Arc<Shared>,
+}
+
+/// One client and one purged key; moments in Unix milliseconds.
+#[derive(Debug)]
+struct Victim {
+    first_failure_at: AtomicI64,
+    last_failure_at: AtomicI64,
+    failures: AtomicU64,
+    new_token_at: AtomicI64,
+    recovered_at: AtomicI64,
+    _place: Place,
+}
+
+impl Recovery {
+    /// What an earlier process knew.
+    pub(super) fn restore(records: Vec<KeyRecoveryRecord>) -> Self {
+        let shared = Arc::new(Shared {
+            waiting: AtomicU64::new(0),
+            changes: AtomicU64::new(0),
+            room: Arc::new(Room::of(MAX_VICTIMS)),
+        });
+        let keys = records
+            .into_iter()
+            .map(|record| Arc::new(KeyRecovery::restore(record, Arc::clone(&shared))))
+            .collect();
+        Self {
+            shared,
+            keys: ArcSwap::from_pointee(keys),
+            changing: Mutex::default(),
+        }
+    }
+
+    /// A request of `client` was accepted, with a token issued at `issued_at`.
+    pub(super) fn accepted(&self, client: &str, issued_at: Timestamp, now: Timestamp) {
+        if self.shared.waiting.load(Relaxed) == 0 {
+            return;
+        }
+        for key in &**self.keys.load() {
+            if key.waiting() > 0 {
+                key.accepted(client, issued_at, now);
+            }
+        }
+    }
+
+    /// A token was issued to `client`.
+    pub(super) fn issued(&self, client: &str, now: Timestamp) {
+        if self.shared.waiting.load(Relaxed) == 0 {
+            return;
+        }
+        for key in &**self.keys.load() {
+            if key.waiting() > 0 {
+                key.victims
+                    .with(client, |victim| key.renewed(victim, now.as_millis()));
+            }
+        }
+    }
+
+    /// What becomes of the clients of each tombstone of `set`, in their order, and the metrics of
+    /// each. The set need not be published: what it does not know stays.
+    pub(super) fn of_tombstones(
+        &self,
+        set: &KeySet,
+        series: &[KeySeries],
+        metrics: &Metrics,
+    ) -> Vec<Option<Arc<KeyRecovery>>> {
+        let _changing = self.changing();
+        let mut keys = Vec::clone(&self.keys.load());
+        let mut older = (0, 0);
+        let of_tombstone = |(tombstone, series): (&Tombstone, &KeySeries)| {
+            let purge_id = tombstone
+                .purge_id
+                .filter(|_| tombstone.end == End::Purged)?;
+            for other in keys.iter().filter(|key| key.kid == tombstone.kid) {
+                if other.purge_id != purge_id {
+                    other.series.store(None);
+                }
+            }
+            let same =
+                |key: &&Arc<KeyRecovery>| key.kid == tombstone.kid && key.purge_id == purge_id;
+            let known = keys.iter().find(same).map(Arc::clone);
+            let key = known.unwrap_or_else(|| {
+                let key = Arc::new(KeyRecovery::new(tombstone, purge_id, &self.shared));
+                keys.push(Arc::clone(&key));
+                key
+            });
+            if series.is_shared() {
+                older.0 += key.affected.load(SeqCst);
+                older.1 += key.recovered.load(SeqCst);
+            }
+            key.series.store(Some(Arc::new(series.clone())));
+            key.show();
+            Some(key)
+        };
+        let of_tombstones = set
+            .tombstones
+            .iter()
+            .zip(series)
+            .map(of_tombstone)
+            .collect();
+        metrics.older_purge_clients(older.0, older.1);
+        self.keys.store(Arc::new(keys));
+        of_tombstones
+    }
+
+    /// Forgets what belongs to no tombstone of the published `set` and to no purge in `remembered`.
+    pub(super) fn prune(&self, set: &KeySet, remembered: &[Uuid], now: Timestamp) {
+        let _changing = self.changing();
+        let keys = self.keys.load_full();
+        let keep = |key: &&Arc<KeyRecovery>| {
+            remembered.contains(&key.purge_id)
+                // It may belong to a set that is just being committed.
+                || now.since(key.died_at) < FORGET_AFTER
+                || set.tombstones.iter().any(|dead| {
+                    dead.kid == key.kid && dead.purge_id == Some(key.purge_id)
+                })
+        };
+        let kept: Vec<Arc<KeyRecovery>> = keys.iter().filter(keep).map(Arc::clone).collect();
+        if kept.len() < keys.len() {
+            self.keys.store(Arc::new(kept));
+            self.shared.changed();
+        }
+    }
+
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What became of the clients of one purge, by now.
+    #[must_use]
+    pub fn of_purge(&self, purge_id: Uuid) -> PurgeRecovery {
+        let keys = self.keys.load();
+        let of_purge = keys.iter().filter(|key| key.purge_id == purge_id);
+        PurgeRecovery::of(of_purge.map(|key| key.record()))
+    }
+
+    /// Everything worth keeping.
+    pub(super) fn records(&self) -> Vec<KeyRecoveryRecord> {
+        self.keys.load().iter().map(|key| key.record()).collect()
+    }
+
+    /// Grows with every change.
+    pub(super) fn changes(&self) -> u64 {
+        self.shared.changes.load(SeqCst)
+    }
+
+    /// Something beside it that is saved with it has changed.
+    pub(super) fn changed(&self) {
+        self.shared.changed();
+    }
+}
+
+impl Shared {
+    fn changed(&self) {
+        self.changes.fetch_add(1, SeqCst);
+    }
+}
+
+impl KeyRecovery {
+    fn new(tombstone: &Tombstone, purge_id: Uuid, shared: &Arc<Shared>) -> Self {
+        let record = KeyRecoveryRecord {
+            kid: tombstone.kid.clone(),
+            purge_id,
+            died_at: tombstone.died_at,
+            unlisted_failures: 0,
+            clients: BTreeMap::new(),
+        };
+        Self::restore(record, Arc::clone(shared))
+    }
+
+    fn restore(record: KeyRecoveryRecord, shared: Arc<Shared>) -> Self {
+        let key = Self {
+            kid: record.kid,
+            purge_id: record.purge_id,
+            died_at: record.died_at,
+            victims: Table::new(),
+            affected: AtomicI64::new(0),
+            recovered: AtomicI64::new(0),
+            unlisted_failures: AtomicU64::new(record.unlisted_failures),
+            series: ArcSwapOption::empty(),
+            shared,
+        };
+        for (client, of) in record.clients {
+            let place = || Some(Victim::of(&of, key.shared.room.take()?));
+            if key
+                .victims
+                .get_or_insert(&client, |_| true, place)
+                .is_none()
+            {
+                key.unlisted_failures.fetch_add(of.failures, SeqCst);
+                continue;
+            }
+            key.affected.fetch_add(1, SeqCst);
+            if of.recovered_at.is_some() {
+                key.recovered.fetch_add(1, SeqCst);
+            } else {
+                key.shared.waiting.fetch_add(1, SeqCst);
+            }
+        }
+        key
+    }
+
+    /// A request of `client` was refused because of this purge, and for no other reason.
+    pub fn failed(&self, client: &str, now: Timestamp) {
+        let at = now.as_millis();
+        let new = || Some(Victim::new(at, self.shared.room.take()?));
+        if let Some(victim) = self.victims.get_or_insert(client, |_| true, new) {
+            victim.first_failure_at.fetch_min(at, SeqCst);
+            victim.last_failure_at.fetch_max(at, SeqCst);
+            victim.failures.fetch_add(1, SeqCst);
+            match victim.recovered_at.swap(WAITING, SeqCst) {
+                WAITING => {}
+                before => {
+                    self.shared.waiting.fetch_add(1, SeqCst);
+                    if before == NEW {
+                        self.affected.fetch_add(1, SeqCst);
+                    } else {
+                        self.recovered.fetch_sub(1, SeqCst);
+                    }
+                    self.show();
+                }
+            }
+        } else {
+            self.unlisted_failures.fetch_add(1, SeqCst);
+        }
+        self.shared.changed();
+    }
+
+    fn accepted(&self, client: &str, issued_at: Timestamp, now: Timestamp) {
+        self.victims.with(client, |victim| {
+            let back = victim.recovered_at.compare_exchange(
+                WAITING,
+                now.as_millis().max(1),
+                SeqCst,
+                SeqCst,
+            );
+            if back.is_ok() {
+                self.recovered.fetch_add(1, SeqCst);
+                self.shared.waiting.fetch_sub(1, SeqCst);
+                // It may have had a newer token before its first failure, from another instance;
+                // dates of issue are whole seconds.
+                if issued_at.as_seconds() > self.died_at.as_seconds() {
+                    self.renewed(victim, issued_at.as_millis());
+                }
+                self.show();
+                self.shared.changed();
+            }
+        });
+    }
+
+    fn renewed(&self, victim: &Victim, at: i64) {
+        let first = victim
+            .new_token_at
+            .compare_exchange(NEVER, at.max(1), SeqCst, SeqCst);
+        if first.is_ok() {
+            self.shared.changed();
+        }
+    }
+
+    /// An upper bound while a change is under way.
+    fn waiting(&self) -> u64 {
+        let recovered = self.recovered.load(SeqCst);
+        u64::try_from(self.affected.load(SeqCst).saturating_sub(recovered)).unwrap_or(0)
+    }
+
+    /// Sets the gauges; looks again after, so that the last one to set them sets the last value.
+    fn show(&self) {
+        let Some(series) = &*self.series.load() else {
+            return;
+        };
+        if series.is_shared() {
+            return;
+        }
+        loop {
+            let (affected, recovered) = (self.affected.load(SeqCst), self.recovered.load(SeqCst));
+            series.show_clients(affected, recovered);
+            let again = (self.affected.load(SeqCst), self.recovered.load(SeqCst));
+            if again == (affected, recovered) {
+                return;
+            }
+        }
+    }
+
+    fn record(&self) -> KeyRecoveryRecord {
+        let mut clients = BTreeMap::new();
+        self.victims.for_each(|client, victim| {
+            clients.insert(Arc::clone(client), victim.record());
+        });
+        KeyRecoveryRecord {
+            kid: self.kid.clone(),
+            purge_id: self.purge_id,
+            died_at: self.died_at,
+            unlisted_failures: self.unlisted_failures.load(SeqCst),
+            clients,
+        }
+    }
+}
+
+impl Drop for KeyRecovery {
+    fn drop(&mut self) {
+        self.shared.waiting.fetch_sub(self.waiting(), SeqCst);
+    }
+}
+
+impl Victim {
+    const fn new(at: i64, place: Place) -> Self {
+        Self {
+            first_failure_at: AtomicI64::new(at),
+            last_failure_at: AtomicI64::new(at),
+            failures: AtomicU64::new(0),
+            new_token_at: AtomicI64::new(NEVER),
+            recovered_at: AtomicI64::new(NEW),
+            _place: place,
+        }
+    }
+
+    fn of(record: &ClientRecovery, place: Place) -> Self {
+        let moment = |at: Option<Timestamp>| at.map_or(NEVER, |at| at.as_millis().max(1));
+        Self {
+            first_failure_at: AtomicI64::new(record.first_failure_at.as_millis()),
+            last_failure_at: AtomicI64::new(record.last_failure_at.as_millis()),
+            failures: AtomicU64::new(record.failures),
+            new_token_at: AtomicI64::new(moment(record.new_token_at)),
+            recovered_at: AtomicI64::new(moment(record.recovered_at)),
+            _place: place,
+        }
+    }
+
+    fn record(&self) -> ClientRecovery {
+        let moment = |at: &AtomicI64| {
+            let at = at.load(SeqCst);
+            (at > 0).then(|| Timestamp::from_millis(at))
+        };
+        ClientRecovery {
+            first_failure_at: Timestamp::from_millis(self.first_failure_at.load(SeqCst)),
+            last_failure_at: Timestamp::from_millis(self.last_failure_at.load(SeqCst)),
+            failures: self.failures.load(SeqCst),
+            new_token_at: moment(&self.new_token_at),
+            recovered_at: moment(&self.recovered_at),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record() -> KeyRecoveryRecord {
+        KeyRecoveryRecord {
+            kid: "k".parse().unwrap(),
+            purge_id: Uuid::from_u128(1),
+            died_at: Timestamp::from_seconds(100),
+            unlisted_failures: 0,
+            clients: BTreeMap::new(),
+        }
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_seconds(second)
+    }
+
+    #[test]
+    fn sums_stay_true_when_everybody_fails_and_recovers_at_once() {
+        let recovery = Recovery::restore(vec![record()]);
+        let key = Arc::clone(&recovery.keys.load()[0]);
+        std::thread::scope(|scope| {
+            for thread in 0..4_i64 {
+                let (recovery, key) = (&recovery, &key);
+                scope.spawn(move || {
+                    for round in 0..2000_i64 {
+                        let client = format!("c{}", (round * 7 + thread) % 13);
+                        key.failed(&client, at(200 + round));
+                        recovery.issued(&client, at(200 + round));
+                        recovery.accepted(&client, at(50), at(200 + round));
+                    }
+                });
+            }
+        });
+        key.failed("c0", at(9000));
+        let all = recovery.of_purge(Uuid::from_u128(1));
+        let sums = all.sums();
+        assert_eq!((sums.affected, sums.failures), (13, 8001));
+        let affected = u64::try_from(key.affected.load(SeqCst)).unwrap();
+        assert_eq!(affected, sums.affected);
+        let recovered = u64::try_from(key.recovered.load(SeqCst)).unwrap();
+        assert_eq!(recovered, sums.recovered);
+        assert_eq!(recovery.shared.waiting.load(SeqCst), affected - recovered);
+        for client in 0..13 {
+            recovery.accepted(&format!("c{client}"), at(50), at(9001));
+        }
+        assert_eq!(recovery.shared.waiting.load(SeqCst), 0);
+        assert_eq!(recovery.of_purge(Uuid::from_u128(1)).sums().recovered, 13);
+
+        // The next process goes on from there.
+        let next = Recovery::restore(recovery.records());
+        assert_eq!(next.records(), recovery.records());
+        assert_eq!(next.shared.waiting.load(SeqCst), 0);
+    }
+
+    #[test]
+    fn clients_beyond_the_bound_are_counted_without_a_name() {
+        let recovery = Recovery::restore(vec![record()]);
+        let key = Arc::clone(&recovery.keys.load()[0]);
+        for client in 0..=MAX_VICTIMS {
+            key.failed(&format!("{client}"), at(200));
+        }
+        key.failed(&"x".repeat(1000), at(200));
+        let all = recovery.of_purge(Uuid::from_u128(1));
+        assert_eq!(all.clients.len(), MAX_VICTIMS);
+        assert_eq!(all.unlisted_failures, 2);
+        let bytes = serde_json::to_vec(&recovery.records()).unwrap();
+        assert!(bytes.len() < 6 * 1024 * 1024, "{}", bytes.len());
+    }
+
+    #[test]
+    fn what_is_forgotten_is_waited_for_no_longer() {
+        let recovery = Recovery::restore(vec![record()]);
+        recovery.keys.load()[0].failed("a", at(200));
+        assert_eq!(recovery.shared.waiting.load(SeqCst), 1);
+        recovery.keys.store(Arc::default());
+        assert_eq!(recovery.shared.waiting.load(SeqCst), 0);
+    }
+}
