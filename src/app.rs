@@ -153,6 +153,7 @@ impl App {
             algorithm: config.issuer.algorithm,
             timing: config.keys.timing.clone(),
             audience: config.issuer.audience.clone(),
+            token_cache: config.server.token_cache,
         };
         let client_policy = ClientPolicy {
             token_ttl: config.issuer.token_ttl,

@@ -239,6 +239,7 @@ async fn inv14_a_step_taken_back_in_the_middle_of_a_tick_does_nothing() {
         algorithm: gateway.config.issuer.algorithm,
         timing: gateway.config.keys.timing.clone(),
         audience: gateway.config.issuer.audience.clone(),
+        token_cache: gateway.config.server.token_cache,
     };
     let workers = vec!["worker".to_owned()];
     let lifecycle = Lifecycle::start(parts, policy, workers).await;

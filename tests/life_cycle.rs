@@ -325,6 +325,7 @@ async fn another(
         algorithm: Algorithm::Es256,
         timing: gateway.config.keys.timing.clone(),
         audience: gateway.config.issuer.audience.clone(),
+        token_cache: gateway.config.server.token_cache,
     };
     change(&mut policy);
     Lifecycle::start(parts, policy, vec!["worker".to_owned()]).await

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use portcullis::clients::Revocations;
 use portcullis::clock::Timestamp;
 use portcullis::keygen::{FixtureKeys, KeyGenerator as _};
 use portcullis::keys::timing::Timing;
@@ -157,7 +158,7 @@ proptest! {
         for (index, seconds, route) in asked {
             let (token, now) = (index.get(&tokens).as_bytes(), Timestamp::from_seconds(PURGED_AT + seconds));
             let fate = |keys| {
-                let refused = verify(token, keys, &routes[route], now).unwrap_err();
+                let refused = verify(token, keys, &routes[route], &Revocations::default(), now).unwrap_err();
                 (refused.rejection, refused.kid.cloned(), refused.tombstone, refused.client_id, refused.alarm)
             };
             prop_assert_eq!(fate(&world.remembering), fate(&world.plain));
@@ -183,7 +184,16 @@ fn a_purged_token_is_remembered_once_and_forgotten_with_its_death() {
     let (token, route) = (sample.token(&world), RouteRules::default());
     for _ in 0..3 {
         let now = Timestamp::from_seconds(PURGED_AT);
-        assert!(verify(token.as_bytes(), &world.remembering, &route, now).is_err());
+        assert!(
+            verify(
+                token.as_bytes(),
+                &world.remembering,
+                &route,
+                &Revocations::default(),
+                now
+            )
+            .is_err()
+        );
     }
     assert_eq!(world.memory.len(), 1);
     world.memory.forget(2);

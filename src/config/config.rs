@@ -13,6 +13,7 @@ use crate::gateway::routes::Route;
 use crate::gateway::upstreams::UpstreamSpec;
 use crate::keys::Algorithm;
 use crate::keys::timing::Timing;
+use crate::token::CacheLimits;
 
 use super::net::Cidr;
 
@@ -252,6 +253,8 @@ pub struct ServerSettings {
     pub workers: usize,
     /// How long a stopping process waits for what is in flight, at most.
     pub shutdown_grace: Duration,
+    /// How many verified tokens each key remembers.
+    pub token_cache: CacheLimits,
 }
 
 /// Settings of the log.

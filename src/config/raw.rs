@@ -157,6 +157,8 @@ section!(RawLimits {
 section!(RawServer {
     workers: Scalar,
     shutdown_grace: Scalar,
+    token_cache_entries: Scalar,
+    token_cache_bytes: Scalar,
 });
 
 section!(RawLog { format: Scalar });

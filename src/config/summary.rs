@@ -220,6 +220,13 @@ impl Config {
             &[
                 row("workers", self.server.workers.to_string()),
                 row("shutdown_grace", in_words(self.server.shutdown_grace)),
+                row(
+                    "token cache",
+                    format!(
+                        "{} tokens, {} bytes of each key",
+                        self.server.token_cache.entries, self.server.token_cache.bytes
+                    ),
+                ),
                 row("log format", format.to_owned()),
             ],
         )

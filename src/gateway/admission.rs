@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
 use crate::lifecycle::{Snapshot, state_label};
-use crate::telemetry::{Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
+use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
 use crate::token::{self, Claims, Refused, Rejection, RouteRules};
 
 use super::context::RequestContext;
@@ -28,9 +28,10 @@ const STREAM_AGE: Duration = Duration::from_secs(1);
 
 /// What verification under a snapshot leaves behind.
 struct Admission {
-    claims: Claims,
+    claims: Arc<Claims>,
     permit: Permit,
     state: KeyStateLabel,
+    lookup: CacheLookup,
 }
 
 /// A refusal, owned, so that the snapshot is let go before anything is awaited.
@@ -39,6 +40,7 @@ struct Denial {
     kid: Option<String>,
     client_id: Option<String>,
     alarm: Option<&'static str>,
+    lookup: CacheLookup,
     purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
 }
 
@@ -126,9 +128,13 @@ impl Gateway {
             Err(rejection) => Err(Denial::of(rejection)),
             Ok(token) => self.verify(token, rules, ctx.route.unwrap_or_default()),
         };
+        let lookup = match &verdict {
+            Ok(admission) => admission.lookup,
+            Err(denial) => denial.lookup,
+        };
         self.parts
             .metrics
-            .auth_duration(started.elapsed().as_secs_f64());
+            .auth_duration(lookup, started.elapsed().as_secs_f64());
         match verdict {
             Ok(admission) => {
                 prepared.metrics.allowed(admission.state);
@@ -156,6 +162,7 @@ impl Gateway {
                 Ok(accepted) => Ok(Admission {
                     permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
                     state: state_label(accepted.key.state),
+                    lookup: lookup(accepted.cached),
                     claims: accepted.claims,
                 }),
                 Err(refused) => Err(Denial::under(snapshot, refused)),
@@ -218,6 +225,14 @@ impl Gateway {
     }
 }
 
+const fn lookup(cached: bool) -> CacheLookup {
+    if cached {
+        CacheLookup::Hit
+    } else {
+        CacheLookup::Miss
+    }
+}
+
 impl Denial {
     const fn of(rejection: Rejection) -> Self {
         Self {
@@ -225,6 +240,7 @@ impl Denial {
             kid: None,
             client_id: None,
             alarm: None,
+            lookup: CacheLookup::None,
             purged: None,
         }
     }
@@ -242,6 +258,7 @@ impl Denial {
             kid: refused.kid.map(ToString::to_string),
             client_id: refused.client_id,
             alarm: refused.alarm,
+            lookup: lookup(refused.cached),
             purged,
         }
     }

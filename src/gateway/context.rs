@@ -1,5 +1,6 @@
 //! What one request carries from phase to phase.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::lifecycle::published::Permit;
@@ -17,7 +18,7 @@ pub struct RequestContext {
     pub(super) local: bool,
     pub(super) in_flight: Option<InFlight>,
     /// The claims and the key's permit, once admitted.
-    pub(super) admitted: Option<(Claims, Permit)>,
+    pub(super) admitted: Option<(Arc<Claims>, Permit)>,
     /// Bytes of the request body forwarded so far.
     pub(super) body_bytes: u64,
     /// Endpoints tried.

@@ -208,6 +208,9 @@ impl Lifecycle {
     pub(super) async fn sample(&self) {
         let (snapshot, now) = (self.published.load(), self.parts.clock.now());
         self.sample_traffic(&snapshot, now);
+        let (entries, bytes) = snapshot.keys.cached();
+        let evictions = self.memory.caches.evictions();
+        self.parts.metrics.token_cache(entries, bytes, evictions);
         let (leeway, kids) = (self.policy.timing.leeway, kids(&snapshot));
         let tokens = self.issued.ask(move |ledger| {
             kids.iter()

@@ -12,7 +12,7 @@ use crate::keys::recovery::{PurgeRecovery, ReceiptRecord, RecoveryDocument};
 use crate::keys::{End, KeySet};
 use crate::store::SideDocument;
 use crate::telemetry::Level;
-use crate::token::ProvenTokens;
+use crate::token::{ProvenTokens, TokenCaches};
 
 use super::admitted::MAX_CALLERS;
 use super::drain::Receipt;
@@ -30,6 +30,7 @@ pub(super) struct Memory {
     pub(super) recovery: Arc<Recovery>,
     pub(super) proven: Arc<ProvenTokens>,
     pub(super) callers: Arc<Room>,
+    pub(super) caches: TokenCaches,
     /// Newest first.
     receipts: Mutex<VecDeque<Arc<Receipt>>>,
     /// [`Recovery::changes`] when the document was last written.
@@ -64,6 +65,7 @@ impl Memory {
             recovery: Arc::new(Recovery::restore(document.keys)),
             proven: Arc::new(ProvenTokens::new()),
             callers: Arc::new(Room::of(MAX_CALLERS)),
+            caches: TokenCaches::new(policy.token_cache),
             receipts: Mutex::new(receipts.collect()),
             saved: AtomicU64::new(0),
         }

@@ -49,6 +49,7 @@ use crate::keys::transition::{self, Order};
 use crate::keys::{Actor, Algorithm, KeySet, Trigger};
 use crate::store::{KeyStore, Keyring, SideDocument};
 use crate::telemetry::{Log, Metrics};
+use crate::token::CacheLimits;
 use impact::Figures;
 use memory::Memory;
 use shadow::Shadows;
@@ -82,6 +83,8 @@ pub struct Policy {
     pub timing: Timing,
     /// `aud` of the tokens that are issued; what a former system's audience may stand for.
     pub audience: Vec<String>,
+    /// How many verified tokens each key remembers.
+    pub token_cache: CacheLimits,
 }
 
 /// The life cycle of one issuer's keys.

@@ -208,7 +208,8 @@ pub(super) fn snapshot(
         timing.leeway,
         timing.sign_drain + timing.clock_offset_max,
     )?
-    .remembering(Arc::clone(&memory.proven));
+    .remembering(Arc::clone(&memory.proven))
+    .caching(&memory.caches);
     let active = &set.active;
     let private = parts.keyring.open(
         &set.issuer,

@@ -6,6 +6,7 @@
 //! is not ours. What a request does takes no lock. `docs/metrics.md` lists every metric, and a
 //! test compares the two.
 
+mod cache;
 mod keys;
 mod labels;
 mod registrar;
@@ -21,10 +22,11 @@ use std::sync::Arc;
 
 use prometheus::{Error, Histogram, Registry, Result, TextEncoder};
 
+use self::cache::CacheMetrics;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
-    CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult, TokenError, Trigger,
+    CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult, TokenError, Trigger,
 };
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
@@ -74,7 +76,9 @@ pub struct Metrics {
     families: Vec<Family>,
     routes: HashMap<String, Arc<RouteMetrics>>,
     upstreams: HashMap<String, Arc<UpstreamMetrics>>,
-    auth_duration: Histogram,
+    /// In the order of [`CacheLookup::ALL`].
+    auth_duration: Vec<Histogram>,
+    cache: CacheMetrics,
     keys: KeyMetrics,
     tokens: TokenMetrics,
     clients: ClientMetrics,
@@ -101,6 +105,7 @@ impl Metrics {
         let routes = register_routes(&mut to, &routes)?;
         let upstreams = routes::register_upstreams(&mut to, labels.upstreams)?;
         let auth_duration = routes::register_auth_duration(&mut to)?;
+        let cache = CacheMetrics::register(&mut to)?;
         let keys = KeyMetrics::register(&mut to)?;
         let tokens = TokenMetrics::register(&mut to)?;
         let clients = ClientMetrics::register(&mut to)?;
@@ -113,6 +118,7 @@ impl Metrics {
             routes,
             upstreams,
             auth_duration,
+            cache,
             keys,
             tokens,
             clients,
@@ -134,9 +140,17 @@ impl Metrics {
         self.upstreams.get(name).map(Arc::clone)
     }
 
-    /// A decision about a token took so long.
-    pub fn auth_duration(&self, seconds: f64) {
-        self.auth_duration.observe(seconds);
+    /// A decision about a token took so long, after this lookup in the cache of verified tokens.
+    pub fn auth_duration(&self, lookup: CacheLookup, seconds: f64) {
+        self.cache.lookup(lookup);
+        if let Some(histogram) = self.auth_duration.get(lookup as usize) {
+            histogram.observe(seconds);
+        }
+    }
+
+    /// What the cache of verified tokens holds, and how many it has let go so far.
+    pub fn token_cache(&self, entries: usize, bytes: u64, evictions: u64) {
+        self.cache.show(entries, bytes, evictions);
     }
 
     /// The handles of a key of ours or of its tombstone, created at 0 when new. At most 192 kids

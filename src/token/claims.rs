@@ -115,6 +115,19 @@ impl Claims {
         Ok(claims)
     }
 
+    /// Bytes of all texts, for bounds of memory.
+    pub(super) fn text_bytes(&self) -> usize {
+        let texts = [
+            &self.issuer,
+            &self.subject,
+            &self.client_id,
+            &self.scope,
+            &self.token_id,
+        ];
+        let audience = self.audience.iter().map(|aud| aud.len() + 24);
+        texts.iter().map(|text| text.len()).chain(audience).sum()
+    }
+
     /// Whether the token has run out at `now`.
     pub(super) fn expired(&self, leeway: Duration, now: Timestamp) -> bool {
         now >= self.expires_at.plus(leeway)

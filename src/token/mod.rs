@@ -6,6 +6,7 @@
 
 #![warn(clippy::wildcard_enum_match_arm)]
 
+pub mod cache;
 pub mod claims;
 pub mod issue;
 pub mod jose;
@@ -15,6 +16,7 @@ mod strict_json;
 pub mod verification_keys;
 pub mod verify;
 
+pub use cache::{CacheLimits, TokenCaches};
 pub use claims::{Claims, RouteRules};
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;

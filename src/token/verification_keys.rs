@@ -5,9 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use quick_cache::DefaultHashBuilder;
+
 use crate::clock::Timestamp;
 use crate::keys::{Algorithm, End, KeySet, KeyState, Kid, LegacyRules, Tombstone};
 
+use super::cache::{TokenCache, TokenCaches};
 use super::jose::{KeyError, SignatureVerifier, header_segment};
 use super::proven::ProvenTokens;
 
@@ -20,7 +23,8 @@ pub struct VerificationKeys {
     pub(super) purge_slack: Duration,
     live: Vec<LiveKey>,
     tombstones: Vec<DeadKey>,
-    by_segment: HashMap<String, usize>,
+    /// Looked up by every request; a fast hash will do, because nobody from outside inserts.
+    by_segment: HashMap<String, usize, DefaultHashBuilder>,
     by_kid: HashMap<Kid, Slot>,
     pub(super) proven: Option<Arc<ProvenTokens>>,
 }
@@ -42,6 +46,9 @@ pub struct LiveKey {
     pub(super) verify_until: Option<Timestamp>,
     /// Of an imported key: what else its tokens may look like.
     pub(super) legacy: Option<LegacyRules>,
+    /// Tokens that it has verified.
+    pub(super) cache: Arc<TokenCache>,
+    published_revision: u64,
 }
 
 /// What is left of a dead key. It offers only `would_have_verified`: no path leads
@@ -116,6 +123,8 @@ impl VerificationKeys {
                     max_ttl: key.max_ttl,
                     verify_until: verify_until(&key.kid),
                     legacy: key.legacy.clone(),
+                    cache: Arc::new(TokenCache::none()),
+                    published_revision: key.published_revision,
                 })
             })
             .collect::<Result<Vec<_>, KeyError>>()?;
@@ -156,6 +165,23 @@ impl VerificationKeys {
             proven: Some(proven),
             ..self
         }
+    }
+
+    /// The same keys, each with its cache of verified tokens.
+    #[must_use]
+    pub fn caching(mut self, caches: &TokenCaches) -> Self {
+        for key in &mut self.live {
+            key.cache = caches.of(&key.kid, key.published_revision);
+        }
+        self
+    }
+
+    /// How many verified tokens the keys remember, and in about how many bytes.
+    #[must_use]
+    pub fn cached(&self) -> (usize, u64) {
+        self.live.iter().fold((0, 0), |(tokens, bytes), key| {
+            (tokens + key.cache.len(), bytes + key.cache.bytes())
+        })
     }
 
     /// Every key that verifies, in the order that [`LiveKey::index`] indexes.

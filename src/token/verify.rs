@@ -32,7 +32,9 @@ const FORBIDDEN_PARAMETERS: [&str; 10] = [
 #[derive(Debug)]
 pub struct Accepted<'a> {
     /// Its claims.
-    pub claims: Claims,
+    pub claims: Arc<Claims>,
+    /// Whether its signature had been verified before.
+    pub cached: bool,
     /// The key that signed it.
     pub key: &'a LiveKey,
 }
@@ -50,6 +52,8 @@ pub struct Refused<'a> {
     pub client_id: Option<String>,
     /// Something that should never happen, for the log.
     pub alarm: Option<&'static str>,
+    /// Whether its signature had been verified before.
+    pub cached: bool,
 }
 
 impl Refused<'_> {
@@ -60,6 +64,7 @@ impl Refused<'_> {
             tombstone: None,
             client_id: None,
             alarm: None,
+            cached: false,
         }
     }
 }
@@ -84,11 +89,25 @@ pub fn verify<'k>(
     clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
+    if let Some((key, claims)) = recognise(token, keys) {
+        return judge(claims, true, key, keys, route, clients, now);
+    }
     let compact = Compact::split(token).map_err(Refused::unnamed)?;
     match keys.by_segment(compact.header) {
         Some(key) => verify_live(&compact, key, keys, route, clients, now),
         None => verify_parsed(&compact, keys, route, clients, now),
     }
+}
+
+/// A token that its key has verified before, byte for byte.
+fn recognise<'k>(token: &[u8], keys: &'k VerificationKeys) -> Option<(&'k LiveKey, Arc<Claims>)> {
+    if token.len() > MAX_TOKEN_BYTES {
+        return None;
+    }
+    let dot = token.iter().position(|byte| *byte == b'.')?;
+    let segment = str::from_utf8(token.get(..dot)?).ok()?;
+    let key = keys.by_segment(segment)?;
+    key.cache.get(token).map(|claims| (key, claims))
 }
 
 impl<'a> Compact<'a> {
@@ -129,16 +148,41 @@ fn verify_live<'k>(
     clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
-    let refuse = |rejection, client_id| Refused {
+    let refuse = |rejection| Refused {
         kid: Some(&key.kid),
-        client_id,
         ..Refused::unnamed(rejection)
     };
-    if !key.verifier.verifies(compact.signed, compact.signature) {
-        return Err(refuse(Rejection::BadSignature, None));
+    // Of an imported key, whose headers do not lead straight to the cache.
+    if let Some(claims) = key.cache.get(compact.whole) {
+        return judge(claims, true, key, keys, route, clients, now);
     }
-    let claims = Claims::parse(&compact.payload, key.legacy.is_some())
-        .map_err(|rejection| refuse(rejection, None))?;
+    if !key.verifier.verifies(compact.signed, compact.signature) {
+        return Err(refuse(Rejection::BadSignature));
+    }
+    let claims = Claims::parse(&compact.payload, key.legacy.is_some()).map_err(refuse)?;
+    let claims = Arc::new(claims);
+    let verdict = judge(Arc::clone(&claims), false, key, keys, route, clients, now);
+    let reason = verdict.as_ref().err().map(|refused| refused.rejection);
+    // What another route may accept is kept too; what no route ever will is not.
+    if matches!(
+        reason,
+        None | Some(Rejection::BadAudience | Rejection::InsufficientScope)
+    ) {
+        key.cache.insert(compact.whole, &claims);
+    }
+    verdict
+}
+
+/// The rules on the claims of a token whose signature is good: on a hit of the cache as on a miss.
+fn judge<'k>(
+    claims: Arc<Claims>,
+    cached: bool,
+    key: &'k LiveKey,
+    keys: &VerificationKeys,
+    route: &RouteRules,
+    clients: &Revocations,
+    now: Timestamp,
+) -> Result<Accepted<'k>, Refused<'k>> {
     let rules = TokenRules {
         issuer: &keys.issuer,
         leeway: keys.leeway,
@@ -146,13 +190,24 @@ fn verify_live<'k>(
         legacy: key.legacy.as_ref(),
         clients,
     };
-    match claims.check(rules, route, now) {
-        Err(rejection) => Err(refuse(rejection, Some(claims.client_id))),
-        Ok(()) if key.verify_until.is_some_and(|until| now >= until) => Err(refuse(
-            Rejection::LifecycleViolation,
-            Some(claims.client_id),
-        )),
-        Ok(()) => Ok(Accepted { claims, key }),
+    let verdict = match claims.check(rules, route, now) {
+        Ok(()) if key.verify_until.is_some_and(|until| now >= until) => {
+            Err(Rejection::LifecycleViolation)
+        }
+        verdict => verdict,
+    };
+    match verdict {
+        Ok(()) => Ok(Accepted {
+            claims,
+            cached,
+            key,
+        }),
+        Err(rejection) => Err(Refused {
+            kid: Some(&key.kid),
+            client_id: Some(claims.client_id.clone()),
+            cached,
+            ..Refused::unnamed(rejection)
+        }),
     }
 }
 
@@ -187,6 +242,7 @@ fn verify_parsed<'k>(
                 tombstone: Some(index),
                 client_id,
                 alarm,
+                cached: false,
             })
         }
     }

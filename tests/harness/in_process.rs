@@ -42,6 +42,8 @@ pub struct Options {
     /// Wraps the store, for faults.
     pub wrap: Box<dyn FnOnce(Arc<dyn KeyStore>) -> Arc<dyn KeyStore>>,
     pub workers: usize,
+    /// More of the section `server`, each entry behind a comma.
+    pub server: &'static str,
     /// The gateway sees the clock as a real one: what `clock.set` does is a step.
     pub steady_clock: bool,
 }
@@ -60,6 +62,7 @@ impl Default for Options {
             keygen: Arc::new(FixtureKeys::new()),
             wrap: Box::new(|store| store),
             workers: 2,
+            server: "",
             steady_clock: false,
         }
     }
@@ -372,7 +375,7 @@ clients:
 upstreams:
   echo: {{ endpoints: ["{upstream}"] }}
 {upstreams}
-server: {{ workers: {workers} }}
+server: {{ workers: {workers}{server} }}
 {more}
 {routes}
 "#,
@@ -384,6 +387,7 @@ server: {{ workers: {workers} }}
         upstreams = options.upstreams,
         clients = options.clients,
         workers = options.workers,
+        server = options.server,
         more = options.more,
         routes = options.routes,
     );

@@ -7,6 +7,7 @@ use crate::config::path::KeyPath;
 use crate::config::raw::{RawLimits, RawLog, RawServer};
 use crate::config::units;
 use crate::gateway::limits::Limits;
+use crate::token::CacheLimits;
 
 use super::Cx;
 
@@ -115,10 +116,25 @@ pub(super) fn server(
         raw.shutdown_grace.as_ref(),
         |text| units::duration_within(text, Duration::ZERO, Duration::from_secs(600)),
     );
+    let entries = cx.maybe(
+        &at.key("token_cache_entries"),
+        raw.token_cache_entries.as_ref(),
+        |text| Ok(units::number_within(text, 0, 10_000_000)? as usize),
+    );
+    let bytes = cx.maybe(
+        &at.key("token_cache_bytes"),
+        raw.token_cache_bytes.as_ref(),
+        |text| units::size_within(text, 0, 1 << 40),
+    );
+    let default = CacheLimits::default();
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ServerSettings {
         workers: workers.unwrap_or_else(|| cores.min(room)),
         shutdown_grace: grace.unwrap_or(Duration::from_secs(30)),
+        token_cache: CacheLimits {
+            entries: entries.unwrap_or(default.entries),
+            bytes: bytes.unwrap_or(default.bytes),
+        },
     }
 }
 

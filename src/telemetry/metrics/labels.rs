@@ -28,6 +28,18 @@ macro_rules! closed_label {
 }
 
 closed_label! {
+    /// What the cache of verified tokens knew.
+    CacheLookup {
+        /// The token.
+        Hit = "hit",
+        /// Not this token.
+        Miss = "miss",
+        /// It was not asked: there was no token.
+        None = "none",
+    }
+}
+
+closed_label! {
     /// Class of an HTTP status.
     CodeClass {
         /// 1xx, and whatever is below.

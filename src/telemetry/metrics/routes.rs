@@ -11,7 +11,7 @@ use prometheus::{
 };
 
 use super::keys::KeySeries;
-use super::labels::{CodeClass, KeyStateLabel};
+use super::labels::{CacheLookup, CodeClass, KeyStateLabel};
 use super::registrar::{Registrar, histogram};
 use super::requests::RouteRequests;
 use crate::token::rejection::Rejection;
@@ -221,13 +221,16 @@ pub(super) fn register_upstreams(
     names.iter().map(upstream).collect()
 }
 
-/// Registers the time to decide about a token. There is no token cache yet, which is `none`.
-pub(super) fn register_auth_duration(to: &mut Registrar) -> Result<Histogram> {
+/// Registers the time to decide about a token, in the order of [`CacheLookup::ALL`].
+pub(super) fn register_auth_duration(to: &mut Registrar) -> Result<Vec<Histogram>> {
     let family = to.histograms(
         "auth_duration_seconds",
         "Time to decide about a token, by what the token cache said.",
         &AUTH_BUCKETS,
         "cache",
     )?;
-    histogram(&family, "none")
+    CacheLookup::ALL
+        .iter()
+        .map(|lookup| histogram(&family, lookup.as_str()))
+        .collect()
 }

@@ -37,7 +37,7 @@ fn exercise(metrics: &Metrics) {
     api.observe("GET", CodeClass::of(200), 0.002);
     drop(api.in_flight());
     metrics.upstream("echo").unwrap().observe(0.001);
-    metrics.auth_duration(0.0001);
+    metrics.auth_duration(CacheLookup::None, 0.0001);
     let series = metrics.key_series("k1");
     api.denied_by_purge(&series);
     metrics.show_key_set(&KeySetFacts {
@@ -168,7 +168,7 @@ fn the_document_lists_every_metric_and_no_other() {
 #[test]
 fn two_gateways_in_one_process_stay_apart() {
     let (one, other) = (metrics(), metrics());
-    one.auth_duration(0.001);
+    one.auth_duration(CacheLookup::None, 0.001);
     let series = "portcullis_auth_duration_seconds_count{cache=\"none\"}";
     assert_eq!((value(&one, series), value(&other, series)), (1.0, 0.0));
 }
