@@ -35,13 +35,13 @@ impl Lifecycle {
         if self.uncertain.load(Ordering::SeqCst) {
             self.load().await?;
         }
-        self.alarm_of_demand(now);
         // After `now` was read: a step that is in it is seen. Read again after that: a step that
         // was just taken back is in neither.
         if let Some(step) = self.schedule_pause() {
             return Ok(step.resumes_at);
         }
         let now = now.min(self.parts.clock.now());
+        self.alarm_of_demand(now);
         // Cheap look at what is published; the steps decide again on what is stored.
         if transition::next_due(&self.current_set(), timing) > now {
             return Ok(transition::next_due(&self.current_set(), timing));
