@@ -11,10 +11,9 @@
 //! else: at most [`HELD`] of each kind, for at most [`PAUSE`], while a purge is under way.
 //!
 //! Seen on a machine with two cores (docs/reliability.md):
-//! - with the drain, 300 purges: none was late;
-//! - without the drain: 100 of 100 purges were late for acceptances, tokens and JWKS answers;
-//! - without the drain and without the pauses, 300 purges: see
-//!   `how_often_a_bare_swap_is_late_by_chance`.
+//! - with the drain: 0 of 300 purges were followed by a late completion;
+//! - without the drain: 96 of 100 by a late acceptance, 95 by a late token, 94 by a late JWKS answer;
+//! - without the drain and with nobody held: 11, 51 and 14 of 300.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
 
@@ -127,10 +126,7 @@ struct Seen {
 
 impl Seen {
     fn print(&self, what: &str) {
-        println!(
-            "{what}: {} purges, {} requests",
-            self.purges, self.requests
-        );
+        println!("{what}: {} purges, {} requests", self.purges, self.requests);
         for purpose in PURPOSES {
             let number = purpose as usize;
             let (purges, count, worst) = self.late.get(&number).copied().unwrap_or_default();
@@ -256,18 +252,16 @@ fn judge_workers(
             && at > died_at
         {
             let by = at.duration_since(*died_at);
-            late.entry(*purpose as usize).or_default().push((*number, by));
+            late.entry(*purpose as usize)
+                .or_default()
+                .push((*number, by));
         }
     }
     for (purpose, found) in late {
         let purges: BTreeSet<usize> = found.iter().map(|(number, _)| *number).collect();
         let worst = found.iter().map(|(_, by)| *by).max().unwrap_or_default();
         let sum = seen.late.entry(purpose).or_default();
-        *sum = (
-            sum.0 + purges.len(),
-            sum.1 + found.len(),
-            sum.2.max(worst),
-        );
+        *sum = (sum.0 + purges.len(), sum.1 + found.len(), sum.2.max(worst));
     }
     for purpose in PURPOSES {
         *seen.held.entry(purpose as usize).or_default() += state.held_in_all[purpose as usize];
@@ -318,7 +312,10 @@ impl Probe for Watch {
         tokio::task::block_in_place(|| {
             let state = self.state.lock().unwrap();
             let purging = |state: &mut Watched| state.purging;
-            let (mut state, _) = self.changed.wait_timeout_while(state, PAUSE, purging).unwrap();
+            let (mut state, _) = self
+                .changed
+                .wait_timeout_while(state, PAUSE, purging)
+                .unwrap();
             state.held[number] -= 1;
         });
     }
@@ -415,7 +412,10 @@ impl Load {
     fn stop(self) -> Calls {
         self.feed.stop.store(true, SeqCst);
         fn join<T>(threads: Vec<JoinHandle<Vec<T>>>) -> Vec<T> {
-            threads.into_iter().flat_map(|one| one.join().unwrap()).collect()
+            threads
+                .into_iter()
+                .flat_map(|one| one.join().unwrap())
+                .collect()
         }
         Calls {
             verdicts: join(self.callers),

@@ -42,8 +42,8 @@ pub struct Options {
     /// Wraps the store, for faults.
     pub wrap: Box<dyn FnOnce(Arc<dyn KeyStore>) -> Arc<dyn KeyStore>>,
     pub workers: usize,
-    /// The gateway sees the clock as a real one: what `clock.set` does is a step.
-    pub steady_clock: bool,
+        let (captured, capture) = Log::capture(Arc::clone(&dyn_clock));
+        let log = options.log.unwrap_or(captured);
 }
 
 impl Default for Options {
@@ -61,6 +61,7 @@ impl Default for Options {
             wrap: Box::new(|store| store),
             workers: 2,
             steady_clock: false,
+            log: None,
         }
     }
 }
@@ -176,7 +177,8 @@ impl Gateway {
         keyring: Arc<Keyring>,
         store: Arc<dyn KeyStore>,
     ) -> Self {
-        let (log, capture) = Log::capture(Arc::clone(&dyn_clock));
+        let (captured, capture) = Log::capture(Arc::clone(&dyn_clock));
+        let log = options.log.unwrap_or(captured);
         let store = (options.wrap)(store);
         let env = Env {
             clock: dyn_clock,
