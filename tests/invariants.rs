@@ -12,6 +12,7 @@ mod harness;
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::sync::mpsc::RecvTimeoutError;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Duration, Instant};
 
@@ -210,8 +211,17 @@ async fn inv20_requests_wait_for_no_store_no_rotation_no_log_and_no_scrape() {
     }
     let lifecycle = Arc::clone(&gateway.lifecycle);
     let saving = tokio::spawn(scheduler::run(lifecycle, async {}));
-    gate.reached(3).await;
+    let all_inside = tokio::time::timeout(PATIENCE, gate.reached(3)).await;
+    assert!(all_inside.is_ok(), "they do not even wait for each other");
 
+    // A request that blocks its thread stops this runtime and its timers too.
+    let (all_done, waiting) = std::sync::mpsc::channel::<()>();
+    std::thread::spawn(move || {
+        if waiting.recv_timeout(2 * PATIENCE) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("a request blocks its thread");
+            std::process::abort();
+        }
+    });
     let started = Instant::now();
     let mut load = JoinSet::new();
     for number in 0..16 {
@@ -242,6 +252,7 @@ async fn inv20_requests_wait_for_no_store_no_rotation_no_log_and_no_scrape() {
     }
     let all = tokio::time::timeout(PATIENCE, load.join_all()).await;
     assert!(all.is_ok(), "a request waited for somebody");
+    drop(all_done);
     println!(
         "800 requests in {:?}, with everything else standing still",
         started.elapsed()
