@@ -22,9 +22,9 @@ use harness::{ADMIN, CLIENT, Gateway, OPERATOR, Options, PATIENCE, SECRET, claim
 use portcullis::clock::Timestamp;
 use portcullis::keygen::{KeyGenerator as _, RingKeyGenerator};
 use portcullis::keys::timing::Timing;
-use portcullis::keys::transition::{self, Order};
-use portcullis::keys::{Actor, Algorithm, FreshKey, KeySet, SealedPrivate, Trigger};
-use portcullis::lifecycle::scheduler;
+use portcullis::keys::transition;
+use portcullis::keys::{Actor, Algorithm, FreshKey, KeySet, SealedPrivate};
+use portcullis::lifecycle::{Lifecycle, scheduler};
 use portcullis::store::faulty_store::{Gate, Step, Trouble};
 use portcullis::telemetry::{Format, Level, Log};
 use portcullis::testing::ManualClock;
@@ -32,7 +32,6 @@ use portcullis::token::jose::install_crypto;
 use portcullis::token::{Rejection, RouteRules, VerificationKeys, verify};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-use uuid::Uuid;
 
 /// The reason on the log line that an answer's Log ID points to.
 async fn reason(gateway: &Gateway, token: &str) -> String {
@@ -153,12 +152,7 @@ fn crowded(live: usize, dead: usize, now: Timestamp) -> KeySet {
             created_at: now,
         }
     };
-    let order = || Order {
-        id: Uuid::new_v4(),
-        trigger: Trigger::Manual,
-        actor: Actor::Scheduler,
-        reason: None,
-    };
+    let order = || Lifecycle::order(Actor::Scheduler, None);
     let mut set = transition::bootstrap("i", fresh(), fresh(), &timing, Actor::Scheduler, now);
     while set.tombstones.len() < dead {
         set = transition::purge_all(&set, fresh(), fresh(), &order(), &timing, now).set;
