@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use harness::forge::{PrivateKey, claims_with, encode, good_claims};
 use harness::raw::exchange;
 use harness::{ADMIN, CLIENT, Gateway, OPERATOR, Options, PATIENCE, SECRET, claims, faulty, kid};
+use portcullis::clients::Revocations;
 use portcullis::clock::Timestamp;
 use portcullis::keygen::{KeyGenerator as _, RingKeyGenerator};
 use portcullis::keys::timing::Timing;
@@ -115,7 +116,8 @@ fn inv16_an_unknown_kid_costs_the_same_whatever_the_number_of_keys() {
     let batch = |keys: &VerificationKeys| {
         let started = Instant::now();
         for _ in 0..50 {
-            let refused = verify(token.as_bytes(), keys, &route, now).unwrap_err();
+            let refused =
+                verify(token.as_bytes(), keys, &route, &Revocations::default(), now).unwrap_err();
             assert_eq!(refused.rejection, Rejection::UnknownKey);
         }
         started.elapsed()

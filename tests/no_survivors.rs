@@ -154,6 +154,7 @@ async fn inv17_nothing_that_the_gateway_says_holds_a_secret() {
         for path in [
             "/admin/v1/keys".to_owned(),
             "/admin/v1/keys/preview".to_owned(),
+            "/admin/v1/clients".to_owned(),
             format!("/admin/v1/keys/purges/{id}"),
             format!("/admin/v1/{SECRET}"),
         ] {

@@ -42,8 +42,10 @@ pub struct Options {
     /// Wraps the store, for faults.
     pub wrap: Box<dyn FnOnce(Arc<dyn KeyStore>) -> Arc<dyn KeyStore>>,
     pub workers: usize,
-        let (captured, capture) = Log::capture(Arc::clone(&dyn_clock));
-        let log = options.log.unwrap_or(captured);
+    /// The gateway sees the clock as a real one: what `clock.set` does is a step.
+    pub steady_clock: bool,
+    /// Takes the place of the captured log.
+    pub log: Option<Log>,
 }
 
 impl Default for Options {
