@@ -159,12 +159,18 @@ impl Gateway {
             let now = self.parts.clock.now();
             let clients = self.parts.clients.view();
             match token::verify(token, &snapshot.keys, rules, clients.revocations(), now) {
-                Ok(accepted) => Ok(Admission {
-                    permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
-                    state: state_label(accepted.key.state),
-                    lookup: lookup(accepted.cached),
-                    claims: accepted.claims,
-                }),
+                Ok(accepted) => {
+                    let admission = Admission {
+                        permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
+                        state: state_label(accepted.key.state),
+                        lookup: lookup(accepted.cached),
+                        claims: accepted.claims,
+                    };
+                    self.parts
+                        .published
+                        .accepted(self.worker, &accepted.key.kid);
+                    Ok(admission)
+                }
                 Err(refused) => Err(Denial::under(snapshot, refused)),
             }
         })

@@ -60,7 +60,9 @@ pub(super) async fn jwks(State(parts): State<Arc<IssuerParts>>, headers: HeaderM
     if let Ok(etag) = etag {
         headers.insert(ETAG, etag);
     }
-    response.extensions_mut().insert(Hold::new(holder));
+    response
+        .extensions_mut()
+        .insert(Hold::new(holder.handing_out()));
     response
 }
 

@@ -226,7 +226,9 @@ async fn issue(
             scope,
         };
         let mut response = json(StatusCode::OK, &body);
-        response.extensions_mut().insert(Hold::new(holder));
+        response
+            .extensions_mut()
+            .insert(Hold::new(holder.handing_out()));
         return Ok(Some(response));
     }
 }

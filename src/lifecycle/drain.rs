@@ -133,6 +133,13 @@ impl Lifecycle {
     /// Waits until no snapshot older than the purge is held, or the deadline has passed; then goes
     /// on waiting in the background, so that the receipt turns complete.
     pub(super) async fn drain(self: &Arc<Self>, receipt: &Arc<Receipt>) {
+        if self.published.seat().drain_is_removed() {
+            receipt.update(DrainState {
+                drained_at: Some(self.parts.clock.now()),
+                still_held_by: Vec::new(),
+            });
+            return;
+        }
         if self.drain_within(receipt, DRAIN_DEADLINE, DRAIN_LOOK).await {
             return;
         }

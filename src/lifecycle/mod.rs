@@ -13,6 +13,7 @@ mod import;
 mod issued;
 mod kek;
 mod memory;
+mod probe;
 pub mod published;
 mod purge;
 pub mod recovery;
@@ -36,6 +37,8 @@ pub use impact::{KeyPreview, Preview};
 pub use import::ImportCommand;
 pub use issued::IssuedTokens;
 pub use kek::{Resealed, reseal_offline};
+#[cfg(feature = "testing")]
+pub use probe::Probe;
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;

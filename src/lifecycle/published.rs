@@ -22,6 +22,8 @@ use crate::token::{Claims, VerificationKeys};
 pub use super::admitted::{Admitted, Permit};
 use super::recovery::{KeyRecovery, Recovery};
 
+use super::probe::Seat;
+
 /// What a snapshot is held for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -93,10 +95,11 @@ struct Generation {
     snapshot: Arc<Snapshot>,
     superseded: AtomicBool,
     held: Vec<Held>,
+    seat: Seat,
 }
 
 impl Generation {
-    fn new(snapshot: Snapshot, workers: usize) -> Self {
+    fn new(snapshot: Snapshot, workers: usize, seat: Seat) -> Self {
         let held = std::iter::repeat_with(Held::default)
             .take(workers.max(1))
             .collect();
@@ -104,6 +107,7 @@ impl Generation {
             snapshot: Arc::new(snapshot),
             superseded: AtomicBool::new(false),
             held,
+            seat,
         }
     }
 
@@ -135,6 +139,7 @@ pub struct Published {
     /// Superseded generations that may still be held. Touched by life-cycle steps only.
     draining: Mutex<Vec<Arc<Generation>>>,
     workers: Vec<String>,
+    seat: Seat,
 }
 
 /// Keeps a snapshot from being drained.
@@ -157,6 +162,16 @@ impl Holder {
     pub fn is_current(&self) -> bool {
         !self.generation.superseded.load(SeqCst)
     }
+
+    /// Keeps on holding while what was made from the snapshot is written to its client.
+    #[must_use]
+    pub fn handing_out(self) -> HandingOut {
+        let kid = self.snapshot().signer.kid();
+        self.generation
+            .seat
+            .completing(self.worker, self.purpose, kid);
+        HandingOut(self)
+    }
 }
 
 impl Drop for Holder {
@@ -167,12 +182,28 @@ impl Drop for Holder {
     }
 }
 
+/// A holder whose token or JWKS answer is on its way; dropped when that is written.
+#[derive(Debug)]
+pub struct HandingOut(Holder);
+
+impl Drop for HandingOut {
+    fn drop(&mut self) {
+        let holder = &self.0;
+        let kid = holder.snapshot().signer.kid();
+        let seat = &holder.generation.seat;
+        seat.completed(holder.worker, holder.purpose, kid);
+    }
+}
+
 impl Published {
     pub(super) fn new(first: Snapshot, workers: Vec<String>) -> Self {
+        let seat = Seat::default();
+        let first = Generation::new(first, workers.len(), seat.clone());
         Self {
-            current: ArcSwap::from_pointee(Generation::new(first, workers.len())),
+            current: ArcSwap::from_pointee(first),
             draining: Mutex::default(),
             workers,
+            seat,
         }
     }
 
@@ -214,13 +245,20 @@ impl Published {
         }
     }
 
+    /// The last thing that a verification under [`Published::with`] does when it accepts.
+    pub fn accepted(&self, worker: usize, kid: &Kid) {
+        self.seat.completing(worker, Purpose::Verify, kid);
+        self.seat.completed(worker, Purpose::Verify, kid);
+    }
+
     /// Makes `next` the current snapshot unless a newer one already is.
     pub(super) fn publish(&self, next: Snapshot) {
         let mut draining = self.draining();
         if next.set.revision <= self.current.load().snapshot.set.revision {
             return;
         }
-        let next = Arc::new(Generation::new(next, self.workers.len()));
+        let next = Generation::new(next, self.workers.len(), self.seat.clone());
+        let next = Arc::new(next);
         let old = self.current.swap(next);
         old.superseded.store(true, SeqCst);
         draining.push(old);
@@ -245,6 +283,10 @@ impl Published {
         let snapshot = self.load();
         let kids = snapshot.keys.live().iter().map(|key| key.kid.clone());
         kids.zip(snapshot.admitted.iter().map(Arc::clone)).collect()
+    }
+
+    pub(super) const fn seat(&self) -> &Seat {
+        &self.seat
     }
 
     fn names(&self, generation: &Generation) -> Vec<String> {

@@ -177,6 +177,7 @@ impl Lifecycle {
     async fn finish(self: &Arc<Self>, next: Activated, receipt: Arc<Receipt>) -> RotationOutcome {
         self.memory.remember(Arc::clone(&receipt));
         self.drain(&receipt).await;
+        self.published.seat().answering(&receipt.kids);
         let state = receipt.state();
         let (level, message) = if state.drained_at.is_some() {
             (

@@ -46,6 +46,8 @@ pub struct Options {
     pub server: &'static str,
     /// The gateway sees the clock as a real one: what `clock.set` does is a step.
     pub steady_clock: bool,
+    /// Takes the place of the captured log.
+    pub log: Option<Log>,
 }
 
 impl Default for Options {
@@ -64,6 +66,7 @@ impl Default for Options {
             workers: 2,
             server: "",
             steady_clock: false,
+            log: None,
         }
     }
 }
@@ -179,7 +182,8 @@ impl Gateway {
         keyring: Arc<Keyring>,
         store: Arc<dyn KeyStore>,
     ) -> Self {
-        let (log, capture) = Log::capture(Arc::clone(&dyn_clock));
+        let (captured, capture) = Log::capture(Arc::clone(&dyn_clock));
+        let log = options.log.unwrap_or(captured);
         let store = (options.wrap)(store);
         let env = Env {
             clock: dyn_clock,

@@ -16,6 +16,7 @@
 pub mod certificates;
 pub mod clients;
 pub mod disk;
+pub mod faulty;
 pub mod forge;
 pub mod in_process;
 pub mod metrics;

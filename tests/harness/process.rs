@@ -288,6 +288,26 @@ routes:
         self.dir.path().join("serve.log")
     }
 
+    /// Regular files that the gateway has open, as paths that lead to them even when they have no
+    /// name any more; none when it does not run. The kernel shows them to root alone, because the
+    /// process has made itself unreadable.
+    pub fn open_files(&self) -> Vec<PathBuf> {
+        let Some(child) = &self.child else {
+            return Vec::new();
+        };
+        let entries = match std::fs::read_dir(format!("/proc/{}/fd", child.id())) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                return Vec::new();
+            }
+            Err(error) => panic!("the gateway's open files: {error}"),
+        };
+        entries
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.is_file())
+            .collect()
+    }
+
     /// Every JSON line that the gateway wrote.
     pub fn log_lines(&self) -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(self.log_path()).unwrap_or_default();
