@@ -7,10 +7,9 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
-use crate::keys::Kid;
 use crate::keys::recovery::ReceiptRecord;
 use crate::keys::timing::Timing;
-use crate::keys::transition::Activated;
+use crate::keys::{Activation, Kid};
 use crate::telemetry::Level;
 
 use super::Lifecycle;
@@ -55,11 +54,10 @@ pub struct DrainState {
 
 impl Receipt {
     pub(super) fn new(
-        next: &Activated,
+        activation: &Activation,
         mut admitted: HashMap<Kid, Arc<Admitted>>,
         timing: &Timing,
     ) -> Self {
-        let activation = &next.activation;
         Self {
             purge_id: activation.id,
             revision: activation.revision,
@@ -124,12 +122,27 @@ impl Receipt {
         self.admitted.iter().map(|admitted| admitted.open()).sum()
     }
 
+    /// Whether nobody has begun to wait for its holders.
+    fn is_new(&self) -> bool {
+        self.state() == DrainState::default()
+    }
+
     fn update(&self, state: DrainState) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 }
 
 impl Lifecycle {
+    /// The receipt of an earlier purge. One whose commit nobody could answer for is drained now: the
+    /// answer says that it is over.
+    pub(super) async fn drained_receipt(self: &Arc<Self>, purge_id: Uuid) -> Option<Arc<Receipt>> {
+        let receipt = self.receipt(purge_id)?;
+        if receipt.is_new() {
+            self.drain(&receipt).await;
+        }
+        Some(receipt)
+    }
+
     /// Waits until no snapshot older than the purge is held, or the deadline has passed; then goes
     /// on waiting in the background, so that the receipt turns complete.
     pub(super) async fn drain(self: &Arc<Self>, receipt: &Arc<Receipt>) {

@@ -73,9 +73,23 @@ impl Memory {
 
     pub(super) fn remember(&self, receipt: Arc<Receipt>) {
         let mut receipts = self.receipts();
+        receipts.retain(|known| known.purge_id != receipt.purge_id);
         receipts.push_front(receipt);
         receipts.truncate(MAX_RECEIPTS);
         self.recovery.changed();
+    }
+
+    /// For one who met a purge in the store: who made it may be about to remember, and knows more.
+    pub(super) fn remember_unless_known(&self, receipt: Arc<Receipt>) {
+        let mut receipts = self.receipts();
+        if receipts
+            .iter()
+            .all(|known| known.purge_id != receipt.purge_id)
+        {
+            receipts.push_front(receipt);
+            receipts.truncate(MAX_RECEIPTS);
+            self.recovery.changed();
+        }
     }
 
     /// Makes room for callers of keys that are gone.

@@ -77,13 +77,13 @@ impl Lifecycle {
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
             if let Some(earlier) = recall(&loaded.set, order, loaded.store_now)? {
-                let receipt = self.receipt(earlier.id);
+                let receipt = self.drained_receipt(earlier.id).await;
                 return Ok(RotationOutcome::replayed(earlier, loaded.set, receipt));
             }
             let decision =
                 transition::decide_scoped_purge(&loaded.set, scope, order.seen_revision)?;
             if let Decision::Unchanged(earlier) = decision {
-                let receipt = self.receipt(earlier.id);
+                let receipt = self.drained_receipt(earlier.id).await;
                 return Ok(RotationOutcome {
                     receipt,
                     ..RotationOutcome::unchanged(*earlier, loaded.set)
@@ -115,7 +115,7 @@ impl Lifecycle {
             let admitted = self.published.admitted_by_kid();
             if self.commit(&set, next.set.clone()).await? {
                 self.warn_if_demanded(&next.set, demanded.as_ref());
-                let receipt = Arc::new(Receipt::new(&next, admitted, timing));
+                let receipt = Arc::new(Receipt::new(&next.activation, admitted, timing));
                 return Ok(self.finish(next, receipt).await);
             }
             fresh = Some(pair);

@@ -11,13 +11,14 @@ use ring::digest::{SHA256, digest};
 use ring::rand::SystemRandom;
 
 use crate::clock::Timestamp;
-use crate::keys::{End, FreshKey, KeySet, KeyState, Kid, jwks, transition};
+use crate::keys::{Activation, End, FreshKey, KeySet, KeyState, Kid, jwks, transition};
 use crate::store::{CommitError, Loaded, StoreError, StoreWarning, seal_fresh};
 use crate::telemetry::{KeyFacts, KeySeries, KeySetFacts, KeyStateLabel, Level};
 use crate::token::VerificationKeys;
 use crate::token::jose::TokenSigner;
 
 use super::admitted::Admitted;
+use super::drain::Receipt;
 use super::memory::Memory;
 use super::published::Snapshot;
 use super::{Lifecycle, LifecycleError, Parts, Policy};
@@ -83,20 +84,7 @@ impl Lifecycle {
         match self.parts.store.commit(from.revision, &snapshot.set).await {
             Ok(committed) => {
                 self.warn(&committed.warnings);
-                self.parts.clock.not_before(snapshot.set.high_water_time);
-                for kid in from.verifying().map(|(_, key)| &key.kid) {
-                    let gone = snapshot
-                        .set
-                        .tombstones
-                        .iter()
-                        .any(|t| t.kid == *kid && t.end == End::Purged);
-                    if gone && let Some(admitted) = admitted.get(kid) {
-                        admitted.mark_purged();
-                    }
-                }
-                let set = snapshot.set.clone();
-                self.published.publish(snapshot);
-                self.show(&set);
+                self.put_in_force(snapshot, &admitted);
                 Ok(true)
             }
             Err(CommitError::Conflict { .. }) => Ok(false),
@@ -114,20 +102,39 @@ impl Lifecycle {
     pub(super) async fn load(&self) -> Result<Loaded, LifecycleError> {
         let loaded = self.parts.store.load().await?;
         self.warn(&loaded.warnings);
-        if loaded.set.revision > self.published.load().set.revision {
-            self.parts.clock.not_before(loaded.set.high_water_time);
+        let before = self.published.load();
+        if loaded.set.revision > before.set.revision {
             let admitted = self.published.admitted_by_kid();
-            self.published.publish(snapshot(
+            let set = loaded.set.clone();
+            let next = snapshot(
                 &self.parts,
                 &self.policy,
                 &self.memory,
-                loaded.set.clone(),
+                set,
                 Some(&admitted),
-            )?);
-            self.show(&loaded.set);
+            )?;
+            self.put_in_force(next, &admitted);
+            // A purge that nobody could answer for: whoever asks again learns when it is over.
+            let unseen = |purge: &&Activation| purge.revision > before.set.revision;
+            if let Some(purge) = loaded.set.last_purge.as_ref().filter(unseen) {
+                let receipt = Receipt::new(purge, admitted, &self.policy.timing);
+                self.memory.remember_unless_known(Arc::new(receipt));
+            }
         }
         self.uncertain.store(false, Ordering::SeqCst);
         Ok(loaded)
+    }
+
+    /// Publishes a committed set; what purged keys have admitted is to be cut.
+    fn put_in_force(&self, snapshot: Snapshot, admitted: &HashMap<Kid, Arc<Admitted>>) {
+        let set = snapshot.set.clone();
+        self.parts.clock.not_before(set.high_water_time);
+        let purged = set.tombstones.iter().filter(|dead| dead.end == End::Purged);
+        for admitted in purged.filter_map(|dead| admitted.get(&dead.kid)) {
+            admitted.mark_purged();
+        }
+        self.published.publish(snapshot);
+        self.show(&set);
     }
 
     fn warn(&self, warnings: &[StoreWarning]) {

@@ -61,6 +61,8 @@ pub struct DeadKey {
     pub(super) end: End,
     pub(super) died_at: Timestamp,
     pub(super) died_revision: u64,
+    /// From here on it would verify nothing, had it been left to run out.
+    pub(super) verify_until: Timestamp,
     pub(super) header_segment: String,
     pub(super) max_ttl: Duration,
     pub(super) legacy: Option<LegacyRules>,
@@ -223,6 +225,7 @@ impl DeadKey {
             end: tombstone.end,
             died_at: tombstone.died_at,
             died_revision: tombstone.died_revision,
+            verify_until: tombstone.verify_until,
             header_segment: header_segment(tombstone.alg, &tombstone.kid),
             max_ttl: tombstone.max_ttl,
             legacy: tombstone.legacy.clone(),

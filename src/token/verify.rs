@@ -309,11 +309,17 @@ fn classify_dead(
     };
     match claims.check(rules, route, now) {
         Err(rejection) => (rejection, client, None),
-        Ok(()) if claims.issued_at > key.died_at.plus(keys.purge_slack) => (
-            Rejection::CompromisedKeyInUse,
-            client,
-            Some("a purged key is still being used to sign: its private half has leaked"),
-        ),
+        // After its purge, or so late that it outlives what the key could sign while it signed: the
+        // purge did not break it, a plain rotation would have ended it as well (invariant 15).
+        Ok(())
+            if claims.issued_at > key.died_at.plus(keys.purge_slack) || now >= key.verify_until =>
+        {
+            (
+                Rejection::CompromisedKeyInUse,
+                client,
+                Some("a purged key is still being used to sign: its private half has leaked"),
+            )
+        }
         Ok(()) => (Rejection::KeyPurged, client, None),
     }
 }
