@@ -292,6 +292,7 @@ const UNITS: &[Unit] = &[
         &[
             "async_trait",
             "axum",
+            "base64",
             "bytes",
             "clap",
             "clap_complete",

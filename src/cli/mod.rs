@@ -16,6 +16,7 @@ mod init;
 mod keys;
 mod keys_import;
 mod out;
+mod rehearse;
 mod reseal;
 mod serve;
 mod store;
@@ -88,6 +89,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// Work with client credentials
     Clients(clients::ClientsCommand),
+    /// Rehearse rotations, purges and crashes on scratch keys; print the verdict of each invariant
+    Rehearse(rehearse::RehearseCommand),
     /// Print the completion script of a shell, or the manual page
     Completions(completions::CompletionsCommand),
     /// Run the echo upstream of the demo alone
@@ -116,6 +119,7 @@ pub fn run() -> ExitCode {
         Command::Store(command) => store::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
+        Command::Rehearse(command) => rehearse::run(&command),
         Command::Completions(command) => completions::run(&command),
         Command::Echo(command) => echo::run(&command),
     };
