@@ -22,7 +22,9 @@ impl Stage {
     /// follows retires within seconds.
     pub(super) fn start_with_short_tokens(&mut self) -> Result<String, String> {
         self.scratch.ttl = SHORT;
-        self.scratch.write_config().map_err(|failure| failure.to_string())?;
+        self.scratch
+            .write_config()
+            .map_err(|failure| failure.to_string())?;
         self.start()?;
         self.common.control.resume();
         let caller = self.caller()?;
@@ -49,7 +51,9 @@ impl Stage {
             slowest = slowest.max(sent.elapsed());
         }
         let fresh = self.common.history.token(token).is_some_and(|token| {
-            self.common.history.is_fresh(&token, Duration::from_millis(300))
+            self.common
+                .history
+                .is_fresh(&token, Duration::from_millis(300))
         });
         let issued = caller.issue();
         let was_away = started.elapsed();
@@ -59,10 +63,18 @@ impl Stage {
         let mut problems = problem(fresh && accepted < CALLS, || {
             format!("with the store away {accepted} of {CALLS} good tokens were accepted")
         });
-        problems.extend(problem(issued.is_err(), || "with the store away no token was issued".to_owned()));
-        problems.extend(problem(refusal.status != 500 || refusal.log_id().is_none(), || {
-            format!("with the store away Rotate was answered {} and not 500 with a Log ID", refusal.status)
+        problems.extend(problem(issued.is_err(), || {
+            "with the store away no token was issued".to_owned()
         }));
+        problems.extend(problem(
+            refusal.status != 500 || refusal.log_id().is_none(),
+            || {
+                format!(
+                    "with the store away Rotate was answered {} and not 500 with a Log ID",
+                    refusal.status
+                )
+            },
+        ));
         problems.extend(problem(slowest > Duration::from_secs(2), || {
             format!("with the store away a call took {} ms", slowest.as_millis())
         }));
@@ -74,22 +86,35 @@ impl Stage {
             );
             self.board.judge(20, problems, said);
         } else {
-            self.board.skipped(20, "this machine is so slow that the tokens expired meanwhile");
-            problems.into_iter().for_each(|problem| self.board.broken(20, problem));
+            self.board.skipped(
+                20,
+                "this machine is so slow that the tokens expired meanwhile",
+            );
+            problems
+                .into_iter()
+                .for_each(|problem| self.board.broken(20, problem));
         }
         // The failure opened no window, and nothing has to be restarted.
         match self.rotate(&caller) {
             Ok(_) => self.board.held(10, "a failed Rotate opened no window"),
-            Err(why) => self.board.broken(10, format!("after the store came back: {why}")),
+            Err(why) => self
+                .board
+                .broken(10, format!("after the store came back: {why}")),
         }
-        Ok(format!("{accepted} of {CALLS} calls accepted, Rotate answered {}", refusal.status))
+        Ok(format!(
+            "{accepted} of {CALLS} calls accepted, Rotate answered {}",
+            refusal.status
+        ))
     }
 
     /// Waits for a key to retire, and asks what became of its tokens.
     pub(super) fn wait_for_retirement(&mut self) -> Result<String, String> {
         let caller = self.caller()?;
         let signers: Vec<Arc<str>> = self.common.history.with(|records| {
-            let ours = records.tokens.iter().filter(|token| token.life == self.life);
+            let ours = records
+                .tokens
+                .iter()
+                .filter(|token| token.life == self.life);
             ours.map(|token| Arc::clone(&token.kid)).collect()
         });
         let started = Instant::now();
@@ -107,7 +132,8 @@ impl Stage {
             let signed = signed.filter(|(_, token)| *token.kid == *kid);
             signed.map(|(index, token)| (token.expires_at, index)).max()
         });
-        let (Some((expires, index)), Some(ended)) = (last, moment(text(&retired, "ended_at"))) else {
+        let (Some((expires, index)), Some(ended)) = (last, moment(text(&retired, "ended_at")))
+        else {
             return Err(format!("the retired key {kid} has no tokens or no date"));
         };
         self.board.judge(
@@ -115,11 +141,17 @@ impl Stage {
             problem(ended < expires, || {
                 format!("{kid} retired at {ended}, before its last token expired at {expires}")
             }),
-            format!("a key retired {} ms after its last token had expired", ended.since(expires).as_millis()),
+            format!(
+                "a key retired {} ms after its last token had expired",
+                ended.since(expires).as_millis()
+            ),
         );
         let outcome = caller.verify(index);
         if outcome != Outcome::Status(401) {
-            self.board.broken(4, format!("a token of the retired key {kid} got {outcome:?}"));
+            self.board.broken(
+                4,
+                format!("a token of the retired key {kid} got {outcome:?}"),
+            );
         }
         Ok(format!("after {} ms", started.elapsed().as_millis()))
     }
@@ -129,7 +161,9 @@ impl Stage {
         let mut last = std::collections::HashMap::new();
         self.common.history.with(|records| {
             for token in &records.tokens {
-                let entry = last.entry(Arc::clone(&token.kid)).or_insert(token.expires_at);
+                let entry = last
+                    .entry(Arc::clone(&token.kid))
+                    .or_insert(token.expires_at);
                 *entry = token.expires_at.max(*entry);
             }
         });
@@ -140,13 +174,20 @@ impl Stage {
             let Some(expires) = last.get(kid) else {
                 continue;
             };
-            if state == "retired" { retired += 1 } else { purged += 1 }
-            problems.extend(problem(moment(until).is_none_or(|until| until < *expires), || {
-                format!("the tombstone of {kid} ends at {until}, its last token at {expires}")
-            }));
+            if state == "retired" {
+                retired += 1
+            } else {
+                purged += 1
+            }
+            problems.extend(problem(
+                moment(until).is_none_or(|until| until < *expires),
+                || format!("the tombstone of {kid} ends at {until}, its last token at {expires}"),
+            ));
         }
         if purged + retired > 0 {
-            let said = format!("{purged} purged and {retired} retired keys with tokens: every tombstone ends later");
+            let said = format!(
+                "{purged} purged and {retired} retired keys with tokens: every tombstone ends later"
+            );
             self.board.judge(18, problems, said);
         }
     }
@@ -167,7 +208,12 @@ impl Stage {
         };
         let life = self.life;
         let (seen_purged, seen_denied, silent) = self.common.history.with(|records| {
-            let mine = || records.refusals.iter().filter(|refusal| refusal.life == life && refusal.on_route);
+            let mine = || {
+                records
+                    .refusals
+                    .iter()
+                    .filter(|refusal| refusal.life == life && refusal.on_route)
+            };
             let silent = records
                 .calls
                 .iter()
@@ -189,13 +235,18 @@ impl Stage {
         }));
         let violations = count("portcullis_lifecycle_violations_total").unwrap_or_default();
         if violations > 0 {
-            self.board.broken(3, format!("portcullis_lifecycle_violations_total is {violations}"));
+            self.board.broken(
+                3,
+                format!("portcullis_lifecycle_violations_total is {violations}"),
+            );
         }
         let said = format!("{by_purge} purge-induced refusals counted and seen, {denied} in all");
         if by_purge > 0 {
             self.board.judge(15, problems, said.clone());
         } else {
-            problems.into_iter().for_each(|problem| self.board.broken(15, problem));
+            problems
+                .into_iter()
+                .for_each(|problem| self.board.broken(15, problem));
         }
         self.common.control.resume();
         Ok(said)

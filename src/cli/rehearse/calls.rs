@@ -166,7 +166,11 @@ impl Caller {
     fn show(&self, compact: &str, sent: Instant) -> (Outcome, Instant) {
         let url = format!("http://{}/rehearsal", self.place.proxy);
         let bearer = format!("Bearer {compact}");
-        let result = self.agent.get(&url).header(AUTHORIZATION, bearer.as_str()).call();
+        let result = self
+            .agent
+            .get(&url)
+            .header(AUTHORIZATION, bearer.as_str())
+            .call();
         let Some(answer) = self.read(result, sent) else {
             return (Outcome::Silence, Instant::now());
         };

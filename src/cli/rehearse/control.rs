@@ -66,7 +66,9 @@ impl Control {
             watched.interrupt();
         };
         let spawned = std::thread::Builder::new().spawn(watch);
-        spawned.map_err(fail).map(|_runs_until_the_process_ends| control)
+        spawned
+            .map_err(fail)
+            .map(|_runs_until_the_process_ends| control)
     }
 
     fn interrupt(&self) {
@@ -117,9 +119,11 @@ impl Control {
     /// Lets no background round begin, and waits until none goes on.
     pub(super) fn pause(&self) -> Result<(), String> {
         self.paused.store(true, Ordering::SeqCst);
-        self.wait("the end of the calls in flight", Duration::from_secs(60), || {
-            (self.busy.load(Ordering::SeqCst) == 0).then_some(())
-        })
+        self.wait(
+            "the end of the calls in flight",
+            Duration::from_secs(60),
+            || (self.busy.load(Ordering::SeqCst) == 0).then_some(()),
+        )
     }
 
     pub(super) fn resume(&self) {
@@ -142,7 +146,10 @@ impl Control {
                 return Err("interrupted".to_owned());
             }
             if Instant::now() >= deadline {
-                return Err(format!("waited {} s in vain for {what}", patience.as_secs()));
+                return Err(format!(
+                    "waited {} s in vain for {what}",
+                    patience.as_secs()
+                ));
             }
             park_timeout(LOOK_AGAIN);
         }

@@ -58,7 +58,9 @@ impl Running {
             }
         };
         sent.map_err(|error| format!("cannot send SIGTERM: {error}"))?;
-        control.wait("the gateway to end after SIGTERM", PATIENCE, || self.ended())
+        control.wait("the gateway to end after SIGTERM", PATIENCE, || {
+            self.ended()
+        })
     }
 }
 
@@ -117,15 +119,18 @@ impl Binary {
         command.stderr(File::create(&err).map_err(fail)?);
         let running = Running::spawn(&mut command, control)?;
         let serves = arguments.first() == Some(&"serve");
-        let listens = || serves && is_open(scratch.metrics);
-        let status = control.wait(&format!("the end of {arguments:?}"), PATIENCE, || {
-            match running.ended() {
+        let serves = || serves && is_ready(scratch);
+        let status = control.wait(
+            &format!("the end of {arguments:?}"),
+            PATIENCE,
+            || match running.ended() {
                 Some(status) => Some(status.code()),
-                None => listens().then_some(None),
-            }
-        })?;
+                None => serves().then_some(None),
+            },
+        )?;
         drop(running);
-        let read = |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
+        let read =
+            |path| String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
         Ok(Finished {
             code: status,
             stdout: read(&out),
@@ -136,20 +141,17 @@ impl Binary {
     /// Starts the gateway and waits until it is ready; else says how it ended.
     pub(super) fn serve(&self, scratch: &Scratch, control: &Control) -> Result<Running, Refused> {
         let append = |name: &str| {
-            let file = OpenOptions::new().create(true).append(true).open(scratch.path(name));
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(scratch.path(name));
             file.map_err(|error| Refused::other(format!("cannot write {name}: {error}")))
         };
         let said = std::fs::metadata(scratch.path(ERRORS)).map_or(0, |meta| meta.len());
         let mut command = self.command(scratch, &["serve", "--config", "portcullis.yaml"]);
         command.stdout(append(LOG)?).stderr(append(ERRORS)?);
         let running = Running::spawn(&mut command, control).map_err(Refused::other)?;
-        let url = format!("http://{}/readyz", scratch.metrics);
-        let agent = super::calls::agent();
-        let ready = || {
-            agent.get(&url).call().is_ok_and(|answer| answer.status() == 200)
-                && is_open(scratch.proxy)
-                && is_open(scratch.admin)
-        };
+        let ready = || is_ready(scratch) && is_open(scratch.proxy) && is_open(scratch.admin);
         let outcome = control.wait("the gateway to listen", PATIENCE, || {
             match running.ended() {
                 Some(status) => Some(Err(status)),
@@ -161,7 +163,9 @@ impl Binary {
             Ok(Err(status)) => {
                 let all = std::fs::read(scratch.path(ERRORS)).unwrap_or_default();
                 let from = usize::try_from(said).unwrap_or_default();
-                let last = String::from_utf8_lossy(all.get(from..).unwrap_or_default()).trim().to_owned();
+                let last = String::from_utf8_lossy(all.get(from..).unwrap_or_default())
+                    .trim()
+                    .to_owned();
                 Err(Refused {
                     code: status.code(),
                     text: format!("`serve` ended with {status}: {last}"),
@@ -201,6 +205,12 @@ pub(super) fn echo(scratch: &Scratch, control: &Control) -> Result<Running, Stri
         is_open(scratch.echo).then_some(())
     })?;
     Ok(running)
+}
+
+fn is_ready(scratch: &Scratch) -> bool {
+    let url = format!("http://{}/readyz", scratch.metrics);
+    let answer = super::calls::agent().get(&url).call();
+    answer.is_ok_and(|answer| answer.status() == 200)
 }
 
 fn is_open(address: SocketAddr) -> bool {

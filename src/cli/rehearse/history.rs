@@ -120,7 +120,8 @@ impl History {
 
     /// Wall time of a moment of this rehearsal.
     pub(super) fn wall(&self, at: Instant) -> Timestamp {
-        self.started_wall.plus(at.saturating_duration_since(self.started))
+        self.started_wall
+            .plus(at.saturating_duration_since(self.started))
     }
 
     pub(super) fn token(&self, index: usize) -> Option<Token> {

@@ -86,7 +86,13 @@ mod tests {
 
     #[test]
     fn dates_are_read_as_they_are_written() {
-        for millis in [0, 951_782_400_000, 1_709_164_799_999, 4_107_542_400_001, 1_772_323_200_000] {
+        for millis in [
+            0,
+            951_782_400_000,
+            1_709_164_799_999,
+            4_107_542_400_001,
+            1_772_323_200_000,
+        ] {
             let at = Timestamp::from_millis(millis);
             assert_eq!(moment(&at.to_string()), Some(at));
         }

@@ -57,7 +57,9 @@ impl Calls {
             (Fate::Alive, Some(false), Outcome::Status(200)) => self.accepted += 1,
             (Fate::Alive, Some(false), _) => broken(
                 3,
-                format!("a good token of {kid} was refused at {at}, although nothing had purged its key"),
+                format!(
+                    "a good token of {kid} was refused at {at}, although nothing had purged its key"
+                ),
             ),
             (Fate::Dead(since), _, Outcome::Status(200)) if since < call.life => broken(
                 7,
@@ -65,12 +67,16 @@ impl Calls {
             ),
             (Fate::Dead(_), _, Outcome::Status(200)) => broken(
                 5,
-                format!("a token of the purged key {kid} was accepted at {at}, after the purge had answered"),
+                format!(
+                    "a token of the purged key {kid} was accepted at {at}, after the purge had answered"
+                ),
             ),
             (Fate::Dead(_), Some(false), Outcome::Purged) => self.refused += 1,
             (Fate::Dead(_), Some(false), _) => broken(
                 15,
-                format!("a token that only the purge of {kid} broke was refused at {at} for another reason"),
+                format!(
+                    "a token that only the purge of {kid} broke was refused at {at} for another reason"
+                ),
             ),
             (_, Some(true), Outcome::Status(200)) => {
                 broken(3, format!("an expired token of {kid} was accepted at {at}"));
@@ -96,7 +102,10 @@ impl Calls {
             let purges = records.turns.iter().filter(|turn| turn.dead).count();
             board.held(
                 5,
-                format!("{} calls with tokens of purged keys after {purges} purges, all refused", self.refused),
+                format!(
+                    "{} calls with tokens of purged keys after {purges} purges, all refused",
+                    self.refused
+                ),
             );
         }
         for (number, problem) in self.problems {
@@ -116,35 +125,65 @@ fn tokens(history: &History, records: &Records, board: &mut Board) {
             Fate::Dead(since) => {
                 let number = if since < token.life { 7 } else { 5 };
                 let at = history.wall(token.sent);
-                board.broken(number, format!("a token was issued by the purged key {kid} at {at}"));
+                board.broken(
+                    number,
+                    format!("a token was issued by the purged key {kid} at {at}"),
+                );
                 late += 1;
             }
             Fate::Alive | Fate::Either => {}
         }
-        let until = sightings.keys.get(kid).and_then(|facts| facts.verify_until.as_deref());
+        let until = sightings
+            .keys
+            .get(kid)
+            .and_then(|facts| facts.verify_until.as_deref());
         if let Some(until) = until.and_then(moment) {
             *ends.entry(kid).or_default() += 1;
             if token.expires_at > until {
                 let expires = token.expires_at;
-                board.broken(4, format!("{kid} signed a token until {expires}, but verifies until {until}"));
+                board.broken(
+                    4,
+                    format!("{kid} signed a token until {expires}, but verifies until {until}"),
+                );
             }
         }
     }
-    let moved = sightings.keys.iter().filter_map(|(kid, facts)| Some((kid, facts.moved.clone()?)));
+    let moved = sightings
+        .keys
+        .iter()
+        .filter_map(|(kid, facts)| Some((kid, facts.moved.clone()?)));
     for (kid, (before, after)) in moved {
-        board.broken(4, format!("verify_until of {kid} moved from {before} to {after}"));
+        board.broken(
+            4,
+            format!("verify_until of {kid} moved from {before} to {after}"),
+        );
     }
     if late == 0 && !records.turns.is_empty() {
-        board.held(5, format!("{} tokens issued, none by a purged key", records.tokens.len()));
+        board.held(
+            5,
+            format!(
+                "{} tokens issued, none by a purged key",
+                records.tokens.len()
+            ),
+        );
     }
     if !ends.is_empty() {
         let tokens: u64 = ends.values().sum();
-        board.held(4, format!("{tokens} tokens of {} rotated-out keys end before their key", ends.len()));
+        board.held(
+            4,
+            format!(
+                "{tokens} tokens of {} rotated-out keys end before their key",
+                ends.len()
+            ),
+        );
     }
     for (status, at) in &records.unissued {
         if !records.was_down(*at, *at + Duration::from_secs(1)) {
             let at = history.wall(*at);
-            board.broken(3, format!("a request for a token at {at} was answered {status}"));
+            board.broken(
+                3,
+                format!("a request for a token at {at} was answered {status}"),
+            );
         }
     }
 }
@@ -152,12 +191,24 @@ fn tokens(history: &History, records: &Records, board: &mut Board) {
 /// One signer, publication age, and the dead in no list.
 fn key_sets(history: &History, board: &mut Board) {
     let sightings = lock(&history.sightings);
-    let odd = sightings.revisions.iter().filter(|(_, signers)| **signers != (1, 1));
+    let odd = sightings
+        .revisions
+        .iter()
+        .filter(|(_, signers)| **signers != (1, 1));
     let odd: Vec<String> = odd
-        .map(|(revision, (active, pending))| format!("revision {revision} shows {active} active and {pending} pending keys"))
+        .map(|(revision, (active, pending))| {
+            format!("revision {revision} shows {active} active and {pending} pending keys")
+        })
         .collect();
     if !sightings.revisions.is_empty() {
-        board.judge(1, odd, format!("{} revisions seen, one active and one pending key in each", sightings.revisions.len()));
+        board.judge(
+            1,
+            odd,
+            format!(
+                "{} revisions seen, one active and one pending key in each",
+                sightings.revisions.len()
+            ),
+        );
     }
     ages(&sightings, board);
     history.with(|records| {
@@ -167,7 +218,10 @@ fn key_sets(history: &History, board: &mut Board) {
             for shown in list {
                 for kid in shown.kids.iter() {
                     if let Fate::Dead(_) = records.fate(kid, shown.sent, shown.answered) {
-                        revived.insert(format!("{what} showed the purged key {kid} at {}", history.wall(shown.sent)));
+                        revived.insert(format!(
+                            "{what} showed the purged key {kid} at {}",
+                            history.wall(shown.sent)
+                        ));
                     }
                 }
             }
@@ -179,7 +233,10 @@ fn key_sets(history: &History, board: &mut Board) {
                     && records.fate(kid, shown.sent, shown.answered) == Fate::Alive
                     && !sightings.tombstones.contains_key(kid);
                 if alive && !shown.kids.contains(kid) {
-                    missing.insert(format!("the JWKS at {} lacks the live key {kid}", history.wall(shown.sent)));
+                    missing.insert(format!(
+                        "the JWKS at {} lacks the live key {kid}",
+                        history.wall(shown.sent)
+                    ));
                 }
             }
         }
@@ -187,7 +244,10 @@ fn key_sets(history: &History, board: &mut Board) {
             board.judge(
                 11,
                 missing.into_iter().collect(),
-                format!("{} JWKS answers held every key that was published before them", sightings.jwks.len()),
+                format!(
+                    "{} JWKS answers held every key that was published before them",
+                    sightings.jwks.len()
+                ),
             );
         }
         for problem in revived {
@@ -199,7 +259,11 @@ fn key_sets(history: &History, board: &mut Board) {
 /// A key that was rotated in had stood published for `prepublish`; `init` alone may be quicker,
 /// because no JWKS answer came before it.
 fn ages(sightings: &Sightings, board: &mut Board) {
-    let first = sightings.keys.values().filter_map(|facts| moment(&facts.published_at)).min();
+    let first = sightings
+        .keys
+        .values()
+        .filter_map(|facts| moment(&facts.published_at))
+        .min();
     let mut youngest: Option<Duration> = None;
     let mut problems = Vec::new();
     for kid in &sightings.rotated_in {
@@ -216,7 +280,10 @@ fn ages(sightings: &Sightings, board: &mut Board) {
         let age = activated.since(published);
         youngest = Some(youngest.map_or(age, |least| least.min(age)));
         if age < PREPUBLISH {
-            problems.push(format!("{kid} signed {} ms after its publication", age.as_millis()));
+            problems.push(format!(
+                "{kid} signed {} ms after its publication",
+                age.as_millis()
+            ));
         }
     }
     if let Some(youngest) = youngest {

@@ -39,12 +39,19 @@ impl Stage {
         for number in 0..self.kills {
             if let Err(why) = self.kill_once(&mut tally) {
                 if !self.common.control.is_interrupted() {
-                    self.board.broken(12, format!("after kill {}: {why}", number + 1));
+                    self.board
+                        .broken(12, format!("after kill {}: {why}", number + 1));
                 }
                 return Err(why);
             }
         }
-        let Tally { before, unheard, answered, purges, started } = tally;
+        let Tally {
+            before,
+            unheard,
+            answered,
+            purges,
+            started,
+        } = tally;
         let said = format!(
             "{} kills during {purges} purges and {} rotations: {before} took effect not at all, {unheard} \
              without an answer, {answered} were answered and are there; slowest start {} ms",
@@ -62,9 +69,17 @@ impl Stage {
         let caller = self.caller()?;
         let is_purge = self.rng.below(3) > 0;
         caller.issue()?;
-        let before = if is_purge { caller.keys()? } else { self.wait_for_window(&caller)? };
+        let before = if is_purge {
+            caller.keys()?
+        } else {
+            self.wait_for_window(&caller)?
+        };
         self.look_at_store();
-        let body = if is_purge { purge_of(&before, "rehearsal of a crash") } else { json!({}) };
+        let body = if is_purge {
+            purge_of(&before, "rehearsal of a crash")
+        } else {
+            json!({})
+        };
         let (sent, answer) = self.strike(caller, body);
         let started = Instant::now();
         self.start()?;
@@ -78,7 +93,9 @@ impl Stage {
         let happened = if is_purge {
             self.check_purge(&before, &after, &said, sent, &answer)
         } else {
-            check_rotation(&before, &after, &said, &mut |problem| self.board.broken(12, problem))
+            check_rotation(&before, &after, &said, &mut |problem| {
+                self.board.broken(12, problem)
+            })
         };
         match (happened, &answer) {
             (_, Some(_)) => tally.answered += 1,
@@ -101,7 +118,8 @@ impl Stage {
         let fresh = caller.issue()?;
         let fresh = caller.verify(fresh);
         if fresh != super::history::Outcome::Status(200) {
-            self.board.broken(12, format!("after the restart a new token got {fresh:?}"));
+            self.board
+                .broken(12, format!("after the restart a new token got {fresh:?}"));
         }
         Ok(())
     }
@@ -139,11 +157,13 @@ impl Stage {
     }
 
     fn moment(&mut self) -> Moment {
-        let typical = u64::try_from(self.typical.as_micros()).unwrap_or(u64::MAX).clamp(2000, 500_000);
+        let typical = u64::try_from(self.typical.as_micros())
+            .unwrap_or(u64::MAX)
+            .clamp(2000, 500_000);
         let soon = Duration::from_micros(self.rng.below(2000));
         match self.rng.below(5) {
             0 | 1 => Moment::After(Duration::from_micros(self.rng.below(typical * 3 / 2))),
-            2 | 3 => Moment::Written(soon),
+            2 | 3 => Moment::Written(Duration::from_micros(self.rng.below(typical))),
             _ => Moment::Answered(soon),
         }
     }
@@ -164,12 +184,19 @@ impl Stage {
             .filter(|tombstone| text(tombstone, "state") == "purged")
             .map(|tombstone| Arc::from(text(tombstone, "kid")))
             .collect();
-        let killed: Vec<_> = was.iter().filter(|kid| dead.contains(kid)).cloned().collect();
+        let killed: Vec<_> = was
+            .iter()
+            .filter(|kid| dead.contains(kid))
+            .cloned()
+            .collect();
         let spared = was.iter().filter(|kid| live.contains(kid)).count();
         if !killed.is_empty() && spared > 0 {
             self.board.broken(
                 12,
-                format!("a killed purge took effect for {} keys and not for {spared}", killed.len()),
+                format!(
+                    "a killed purge took effect for {} keys and not for {spared}",
+                    killed.len()
+                ),
             );
         }
         match answer {
@@ -181,13 +208,17 @@ impl Stage {
                     self.board.broken(12, problem);
                 }
                 // Answered, it is certain; 202 only once the process that held on is gone.
-                let certain = if answer.status == 200 { answer.answered } else { Instant::now() };
-                self.note_death(kids, sent, certain);
+                let certain = if answer.status == 200 {
+                    answer.answered
+                } else {
+                    Instant::now()
+                };
+                self.note_death_in(self.life - 1, kids, sent, certain);
                 true
             }
             None if killed.is_empty() => false,
             None => {
-                self.note_death(killed, sent, Instant::now());
+                self.note_death_in(self.life, killed, sent, Instant::now());
                 true
             }
         }
@@ -197,16 +228,29 @@ impl Stage {
     fn check_the_dead(&mut self, caller: &Caller, after: &Value) -> Result<(), String> {
         let dead = self.common.history.with(|records| records.dead_now());
         let (live, jwks) = (listed(after), listed(&parsed(&caller.jwks()?)));
-        let revived = dead.iter().filter(|kid| live.contains(kid) || jwks.contains(kid));
+        let revived = dead
+            .iter()
+            .filter(|kid| live.contains(kid) || jwks.contains(kid));
         for kid in revived {
-            self.board.broken(7, format!("the purged key {kid} verifies again after a restart"));
+            self.board.broken(
+                7,
+                format!("the purged key {kid} verifies again after a restart"),
+            );
         }
         if let Err(found) = self.survivors(&dead) {
-            found.into_iter().for_each(|problem| self.board.broken(8, problem));
+            found
+                .into_iter()
+                .for_each(|problem| self.board.broken(8, problem));
         }
-        let signers = (in_state(after, "active").len(), in_state(after, "pending").len());
+        let signers = (
+            in_state(after, "active").len(),
+            in_state(after, "pending").len(),
+        );
         if signers != (1, 1) {
-            self.board.broken(12, format!("the restart loaded {signers:?} active and pending keys"));
+            self.board.broken(
+                12,
+                format!("the restart loaded {signers:?} active and pending keys"),
+            );
         }
         Ok(())
     }
@@ -216,22 +260,45 @@ impl Stage {
         let dead = self.common.history.with(|records| records.dead_now());
         let known = lock(&self.common.history.sightings).sealed.len();
         if self.kills > 0 && !dead.is_empty() && known > 0 {
-            self.board.held(7, format!("{} purged keys stayed dead over {} kills", dead.len(), self.kills));
-            self.board.held(8, format!("no file held a purged private half after any of {} kills", self.kills));
+            self.board.held(
+                7,
+                format!(
+                    "{} purged keys stayed dead over {} kills",
+                    dead.len(),
+                    self.kills
+                ),
+            );
+            self.board.held(
+                8,
+                format!(
+                    "no file held a purged private half after any of {} kills",
+                    self.kills
+                ),
+            );
         }
     }
 }
 
 /// An answered rotation is there; tells whether one happened.
-fn check_rotation(before: &Value, after: &Value, said: &Value, broken: &mut dyn FnMut(String)) -> bool {
+fn check_rotation(
+    before: &Value,
+    after: &Value,
+    said: &Value,
+    broken: &mut dyn FnMut(String),
+) -> bool {
     let live = listed(after);
     let kid = text(said, "activated");
-    problem(!kid.is_empty() && !live.iter().any(|known| **known == *kid), || {
-        format!("the rotation to {kid} was answered, then lost by a kill")
-    })
+    problem(
+        !kid.is_empty() && !live.iter().any(|known| **known == *kid),
+        || format!("the rotation to {kid} was answered, then lost by a kill"),
+    )
     .into_iter()
     .for_each(broken);
-    let active = |set: &Value| in_state(set, "active").first().map(|key| text(key, "kid").to_owned());
+    let active = |set: &Value| {
+        in_state(set, "active")
+            .first()
+            .map(|key| text(key, "kid").to_owned())
+    };
     active(before) != active(after)
 }
 

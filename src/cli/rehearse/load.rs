@@ -62,7 +62,11 @@ pub(super) fn start(
     let mut threads = Vec::new();
     for number in 0..CLIENTS {
         let (common, rng) = (common.clone(), Rng::new(seed.wrapping_add(number)));
-        threads.push(builder().spawn(move || client(&common, rng)).map_err(fail)?);
+        threads.push(
+            builder()
+                .spawn(move || client(&common, rng))
+                .map_err(fail)?,
+        );
     }
     let common = common.clone();
     let observer = move || {

@@ -45,7 +45,7 @@ use history::History;
 use load::Common;
 use rng::Rng;
 use scratch::Scratch;
-use stage::Stage;
+use stage::{NOT_RUNNING, Stage};
 use verdict::Board;
 
 const WHEN: &str = "\
@@ -130,7 +130,13 @@ pub(super) fn run(command: &RehearseCommand) -> Result<ExitCode, Failure> {
         command.kills,
         scratch.dir().display()
     ));
-    let outcome = perform(&mut report, binary.clone(), scratch, control, (seed, command.kills));
+    let outcome = perform(
+        &mut report,
+        binary.clone(),
+        scratch,
+        control,
+        (seed, command.kills),
+    );
     let (scratch, board) = match outcome {
         Ok(finished) => finished,
         Err((scratch, failure)) => {
@@ -145,14 +151,20 @@ pub(super) fn run(command: &RehearseCommand) -> Result<ExitCode, Failure> {
     if !keep {
         scratch.remove()?;
     }
-    report.finish(&board, &binary, algorithm, (seed, command.kills), keep.then_some(&scratch));
+    report.finish(
+        &board,
+        &binary,
+        algorithm,
+        (seed, command.kills),
+        keep.then_some(&scratch),
+    );
     if broken.is_empty() {
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::Other(format!(
         "broken: {}. Do not put {} to work here: keep the version that runs, or another disk. Repeat with \
          --seed {seed} to see whether it happens again, and report it with the files in {}, which hold scratch keys only",
-        broken.join(", ").replace("  ", " "),
+        broken.join(", "),
         binary.path().display(),
         scratch.dir().display()
     )))
@@ -160,13 +172,17 @@ pub(super) fn run(command: &RehearseCommand) -> Result<ExitCode, Failure> {
 
 fn binary(command: &RehearseCommand) -> Result<PathBuf, Failure> {
     let own = || {
-        std::env::current_exe()
-            .map_err(|error| Failure::Other(format!("cannot find this program's own file: {error}")))
+        std::env::current_exe().map_err(|error| {
+            Failure::Other(format!("cannot find this program's own file: {error}"))
+        })
     };
     match &command.binary {
         None => own(),
         Some(path) => path.canonicalize().map_err(|error| {
-            Failure::Usage(format!("--binary {} cannot be used: {error}", path.display()))
+            Failure::Usage(format!(
+                "--binary {} cannot be used: {error}",
+                path.display()
+            ))
         }),
     }
 }
@@ -201,7 +217,12 @@ fn perform(
     let acted = act(report, &mut stage, seed);
     stage.close();
     let interrupted = stage.common.control.is_interrupted();
-    let Stage { scratch, mut board, common, .. } = stage;
+    let Stage {
+        scratch,
+        mut board,
+        common,
+        ..
+    } = stage;
     match acted {
         _ if interrupted => Err((
             scratch,
@@ -227,7 +248,11 @@ const STORY: [Step; 11] = [
     ("forged tokens", 16, Stage::forge),
     ("purge said twice", 9, Stage::purge_said_twice),
     ("purge by mistake, and restore", 22, Stage::undo_a_purge),
-    ("restore after a compromise", 7, Stage::restore_a_compromised_key),
+    (
+        "restore after a compromise",
+        7,
+        Stage::restore_a_compromised_key,
+    ),
     ("metrics against callers", 15, Stage::compare_metrics),
     ("kills at random moments", 12, Stage::kill_at_random),
 ];
@@ -243,13 +268,13 @@ fn act(report: &mut Report, stage: &mut Stage, seed: u64) -> Result<(), Failure>
     stage.scratch.write_config()?;
     stage.start_echo()?;
     report.step(stage, ("serve without keys", 12, Stage::serve_without_keys));
-    report.step(stage, ("init", 12, Stage::initialise));
+    if !report.step(stage, ("init", 12, Stage::initialise)) {
+        return Err(report.hopeless(&stage.binary));
+    }
     stage.common.credentials = Credentials::read(&stage.scratch).map_err(Failure::Other)?;
-    report.step(stage, ("start", 12, |stage| {
-        stage.start()?;
-        stage.old_key_set = stage.look_at_store();
-        stage.caller()?.keys().map(|_set| format!("listening on {}", stage.scratch.proxy))
-    }));
+    if !report.step(stage, ("start", 12, start)) {
+        return Err(report.hopeless(&stage.binary));
+    }
     let key_set = stage.scratch.key_set();
     stage.threads = load::start(&stage.common, key_set, seed).map_err(Failure::Other)?;
     for step in STORY {
@@ -258,7 +283,14 @@ fn act(report: &mut Report, stage: &mut Stage, seed: u64) -> Result<(), Failure>
     stage.conclude_kills();
     report.step(stage, ("SIGTERM", verdict::STOP, Stage::stop));
     report.step(stage, ("tampered copies", 12, Stage::tamper));
-    report.step(stage, ("start, short-lived tokens", 12, Stage::start_with_short_tokens));
+    report.step(
+        stage,
+        (
+            "start, short-lived tokens",
+            12,
+            Stage::start_with_short_tokens,
+        ),
+    );
     for step in AGING {
         report.step(stage, step);
     }
@@ -268,6 +300,12 @@ fn act(report: &mut Report, stage: &mut Stage, seed: u64) -> Result<(), Failure>
     report.step(stage, ("Log IDs", 21, Stage::check_log_ids));
     report.step(stage, ("search for secrets", 17, Stage::search_for_secrets));
     Ok(())
+}
+
+fn start(stage: &mut Stage) -> Result<String, String> {
+    stage.start()?;
+    stage.old_key_set = stage.look_at_store();
+    Ok(format!("listening on {}", stage.scratch.proxy))
 }
 
 /// What the person at the terminal, or the script, gets to see.
@@ -280,7 +318,11 @@ struct Report {
 
 impl Report {
     fn new(output: Output) -> Self {
-        Self { output, started: Instant::now(), steps: Vec::new() }
+        Self {
+            output,
+            started: Instant::now(),
+            steps: Vec::new(),
+        }
     }
 
     fn line(&self, text: &str) {
@@ -290,33 +332,43 @@ impl Report {
     }
 
     /// Carries out a step. One that fails breaks its invariant; the rehearsal goes on.
-    fn step(&mut self, stage: &mut Stage, (name, invariant, step): Step) {
+    fn step(&mut self, stage: &mut Stage, (name, invariant, step): Step) -> bool {
+        stage.notice_death();
         if stage.common.control.is_interrupted() {
-            return;
+            return false;
         }
         let started = Instant::now();
         let result = step(stage);
         let took = started.elapsed();
-        // A step that failed may have left the background paused.
-        let ok = result.is_ok();
-        let said = match result {
-            Ok(said) => said,
+        let (outcome, said) = match result {
+            Ok(said) => ("ok", said),
+            Err(why) if why == NOT_RUNNING => ("skipped", why),
             Err(why) => {
                 stage.board.broken(invariant, format!("{name}: {why}"));
-                why
+                ("failed", why)
             }
         };
         self.line(&format!(
-            "{} {name:<30} {:>7} ms  {said}",
-            if ok { "ok    " } else { "FAILED" },
+            "{outcome:<8} {name:<30} {:>6} ms  {said}",
             took.as_millis()
         ));
         self.steps.push(json!({
             "name": name,
-            "ok": ok,
+            "outcome": outcome,
             "result": said,
             "milliseconds": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
         }));
+        outcome == "ok"
+    }
+
+    /// Without a key set and a gateway there is nothing to rehearse.
+    fn hopeless(&self, binary: &Binary) -> Failure {
+        let last = self.steps.last().cloned().unwrap_or_default();
+        let (name, why) = (json::text(&last, "name"), json::text(&last, "result"));
+        Failure::Other(format!(
+            "{} cannot be rehearsed: {name}: {why}",
+            binary.path().display()
+        ))
     }
 
     fn finish(

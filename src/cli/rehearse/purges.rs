@@ -23,7 +23,8 @@ impl Stage {
         let answer = self.purge(&caller, &purge_of(&rotated.answer, "rehearsal"))?;
         let body = answer.json();
         let window = rotated.answered + WINDOW;
-        let executed = body.get("changed") == Some(&Value::Bool(true)) && text(&body, "kind") == "purge";
+        let executed =
+            body.get("changed") == Some(&Value::Bool(true)) && text(&body, "kind") == "purge";
         let problems = problem(!executed, || {
             format!(
                 "a purge {} ms after a rotation was answered `changed: {}`, kind {:?}",
@@ -80,20 +81,28 @@ impl Stage {
                 problem(!complete || holders > 0, || {
                     "a purge answered 200 with a receipt that is not complete".to_owned()
                 }),
-                format!("receipt complete, drained at {}", text(&receipt, "drained_at")),
+                "receipt complete when the purge answered",
             );
         }
         let survivors = self.survivors(&dead);
         match survivors {
-            Ok(0) => self.board.skipped(8, "the store's file shows no sealed private halves to look for"),
+            Ok(0) => self.board.skipped(
+                8,
+                "the store's file shows no sealed private halves to look for",
+            ),
             Ok(count) if problems.is_empty() => self.board.held(
                 8,
-                format!("{} keys gone from the JWKS, {count} private halves from every file", dead.len()),
+                format!(
+                    "{} keys gone from the JWKS, {count} private halves from every file",
+                    dead.len()
+                ),
             ),
             Ok(_) => {}
             Err(found) => problems.extend(found),
         }
-        problems.into_iter().for_each(|problem| self.board.broken(8, problem));
+        problems
+            .into_iter()
+            .for_each(|problem| self.board.broken(8, problem));
         Ok(())
     }
 
@@ -109,18 +118,28 @@ impl Stage {
         let mut problems = problem(again.get("changed") != Some(&Value::Bool(false)), || {
             "a repeated purge killed the keys of clients that had recovered".to_owned()
         });
-        problems.extend(problem(text(&again, "rotation_id") != text(&first, "rotation_id"), || {
-            "a repeated purge answered with another purge".to_owned()
-        }));
+        problems.extend(problem(
+            text(&again, "rotation_id") != text(&first, "rotation_id"),
+            || "a repeated purge answered with another purge".to_owned(),
+        ));
         if caller.verify(token) != Outcome::Status(200) {
             problems.push("a token issued after a purge was refused".to_owned());
         }
         self.board.judge(9, problems, "said twice, done once");
         let blind = caller.admin_post(ROTATE, &json!({ "purge": true }))?;
         if blind.status != 428 {
-            self.board.broken(9, format!("a purge that names nothing seen was answered {}", blind.status));
+            self.board.broken(
+                9,
+                format!(
+                    "a purge that names nothing seen was answered {}",
+                    blind.status
+                ),
+            );
         }
-        Ok(format!("changed: false; one that names nothing seen: {}", blind.status))
+        Ok(format!(
+            "changed: false; one that names nothing seen: {}",
+            blind.status
+        ))
     }
 
     /// A purge declared a mistake, undone for a key that was deprecated before it.
@@ -134,7 +153,9 @@ impl Stage {
         let set = caller.keys()?;
         let deprecated = in_state(&set, "deprecated");
         let Some(before) = deprecated.iter().find(|key| text(key, "kid") == &*kid) else {
-            return Err(format!("the key {kid} is not listed as deprecated after its rotation"));
+            return Err(format!(
+                "the key {kid} is not listed as deprecated after its rotation"
+            ));
         };
         let until = text(before, "verify_until").to_owned();
         let mut purge = purge_of(&set, "rehearsal of an undo");
@@ -146,7 +167,11 @@ impl Stage {
         let path = format!("/admin/v1/keys/{kid}/restore");
         let answer = caller.admin_post(&path, &json!({ "reason": "rehearsal" }))?;
         if answer.status != 200 {
-            return Err(format!("restore answered {}: {}", answer.status, text(&answer.json(), "detail")));
+            return Err(format!(
+                "restore answered {}: {}",
+                answer.status,
+                text(&answer.json(), "detail")
+            ));
         }
         let life = self.life;
         self.common.history.with(|records| {
@@ -159,22 +184,30 @@ impl Stage {
             });
         });
         let set = answer.json();
-        let restored = list(&set, "keys").iter().find(|key| text(key, "kid") == &*kid);
+        let restored = list(&set, "keys")
+            .iter()
+            .find(|key| text(key, "kid") == &*kid);
         let now = restored.map(|key| (text(key, "state"), text(key, "verify_until")));
         let mut problems = problem(now != Some(("deprecated", until.as_str())), || {
             format!("restored as {now:?}, but it verified until {until} before the purge")
         });
         let alive = caller.verify(token);
-        let fresh = self.common.history.token(token).is_some_and(|token| {
-            self.common.history.is_fresh(&token, Duration::from_secs(1))
-        });
+        let fresh = self
+            .common
+            .history
+            .token(token)
+            .is_some_and(|token| self.common.history.is_fresh(&token, Duration::from_secs(1)));
         problems.extend(problem(fresh && alive != Outcome::Status(200), || {
             format!("a token of the restored key got {alive:?}")
         }));
         problems.extend(problem(fresh && dead != Outcome::Purged, || {
             format!("between purge and restore the token got {dead:?}")
         }));
-        self.board.judge(22, problems, format!("verify_until {until} before and after"));
+        self.board.judge(
+            22,
+            problems,
+            format!("verify_until {until} before and after"),
+        );
         Ok(format!("dead, then alive again until {until}"))
     }
 
@@ -182,7 +215,10 @@ impl Stage {
     pub(super) fn restore_a_compromised_key(&mut self) -> Result<String, String> {
         let caller = self.caller()?;
         let set = caller.keys()?;
-        let Some(victim) = in_state(&set, "active").first().map(|key| text(key, "kid").to_owned()) else {
+        let Some(victim) = in_state(&set, "active")
+            .first()
+            .map(|key| text(key, "kid").to_owned())
+        else {
             return Err("no active key".to_owned());
         };
         self.look_at_store();
@@ -195,7 +231,10 @@ impl Stage {
             problem(answer.status < 400, || {
                 format!("restore revived {victim}, whose purge was not declared a mistake")
             }),
-            format!("restoring a compromised key was refused with {}", answer.status),
+            format!(
+                "restoring a compromised key was refused with {}",
+                answer.status
+            ),
         );
         if answer.status < 400 {
             return Err("a compromised key was restored".to_owned());

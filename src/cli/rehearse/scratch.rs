@@ -37,7 +37,7 @@ impl Scratch {
     pub(super) fn make(parent: &Path, algorithm: &'static str) -> Result<Self, Failure> {
         let dir = parent.join(format!("portcullis-rehearsal-{:016x}", random()));
         DirBuilder::new().mode(0o700).create(&dir).map_err(|error| {
-            Failure::Other(format!(
+            Failure::Usage(format!(
                 "cannot make the scratch directory {}: {error}; name a directory that you may write to with --dir",
                 dir.display()
             ))
@@ -67,7 +67,8 @@ impl Scratch {
                 SocketAddr::from((Ipv4Addr::LOCALHOST, u16::try_from(port).unwrap_or_default()))
             });
             let mut free = candidates.filter(|address| TcpListener::bind(address).is_ok());
-            free.next().ok_or_else(|| Failure::Other("no free port on 127.0.0.1".to_owned()))
+            free.next()
+                .ok_or_else(|| Failure::Other("no free port on 127.0.0.1".to_owned()))
         };
         (self.proxy, self.admin, self.metrics, self.echo) = (free()?, free()?, free()?, free()?);
         Ok(())
@@ -108,7 +109,15 @@ impl Scratch {
 
     /// The issuer names no port: a gateway that had to move is still the same issuer.
     fn config(&self, store: &str) -> String {
-        let Self { algorithm, ttl, proxy, admin, metrics, echo, .. } = self;
+        let Self {
+            algorithm,
+            ttl,
+            proxy,
+            admin,
+            metrics,
+            echo,
+            ..
+        } = self;
         format!(
             r#"# Scratch configuration of `portcullis rehearse`; timings as in conf/test-fast.yaml.
 listeners:

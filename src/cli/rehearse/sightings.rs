@@ -53,9 +53,16 @@ pub(super) struct Sightings {
 impl Sightings {
     /// Notes an answer of `GET keys`.
     pub(super) fn saw_keys(&mut self, set: &Value, sent: Instant, answered: Instant) {
-        let revision = set.get("revision").and_then(Value::as_u64).unwrap_or_default();
+        let revision = set
+            .get("revision")
+            .and_then(Value::as_u64)
+            .unwrap_or_default();
         let keys = list(set, "keys");
-        let count = |state| keys.iter().filter(|key| text(key, "state") == state).count();
+        let count = |state| {
+            keys.iter()
+                .filter(|key| text(key, "state") == state)
+                .count()
+        };
         let seen = (count("active"), count("pending"));
         let signers = self.revisions.entry(revision).or_insert(seen);
         // The worst look at a revision is the one that counts.
@@ -67,8 +74,10 @@ impl Sightings {
         }
         for tombstone in list(set, "tombstones") {
             let end = (text(tombstone, "tombstone_until"), text(tombstone, "state"));
-            self.tombstones
-                .insert(text(tombstone, "kid").into(), (end.0.to_owned(), end.1.to_owned()));
+            self.tombstones.insert(
+                text(tombstone, "kid").into(),
+                (end.0.to_owned(), end.1.to_owned()),
+            );
         }
         if let Some(last) = set.get("last_rotation")
             && text(last, "kind") == "rotate"
@@ -90,7 +99,10 @@ impl Sightings {
         if facts.published_at.is_empty() {
             text(key, "published_at").clone_into(&mut facts.published_at);
         }
-        facts.activated_at = facts.activated_at.take().or_else(|| optional("activated_at"));
+        facts.activated_at = facts
+            .activated_at
+            .take()
+            .or_else(|| optional("activated_at"));
         match (&facts.verify_until, optional("verify_until")) {
             (Some(before), Some(now)) if *before != now => {
                 facts.moved = Some((before.clone(), now));
@@ -112,7 +124,11 @@ impl Sightings {
                 kids(&document)
             }
         };
-        self.jwks.push(Shown { sent, answered, kids });
+        self.jwks.push(Shown {
+            sent,
+            answered,
+            kids,
+        });
     }
 
     /// Notes which sealed private halves a key set file holds, whatever its layout: they are the
@@ -132,7 +148,9 @@ impl Sightings {
                     let found = members.filter_map(|(_, value)| value.as_str()).filter(long);
                     texts.extend(found.map(str::to_owned));
                 }
-                members.values().for_each(|value| self.collect_sealed(value));
+                members
+                    .values()
+                    .for_each(|value| self.collect_sealed(value));
             }
             Value::Array(values) => values.iter().for_each(|value| self.collect_sealed(value)),
             _ => {}
@@ -164,5 +182,9 @@ fn note(shown: &mut Vec<Shown>, kids: Arc<[Arc<str>]>, sent: Instant, answered: 
         Some(last) if last.kids == kids => Arc::clone(&last.kids),
         _ => kids,
     };
-    shown.push(Shown { sent, answered, kids });
+    shown.push(Shown {
+        sent,
+        answered,
+        kids,
+    });
 }

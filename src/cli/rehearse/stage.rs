@@ -24,6 +24,9 @@ pub(super) const WINDOW: Duration = Duration::from_millis(800);
 /// How long a step waits for what must happen within seconds; loaded machines are slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Why a step cannot be carried out that needs the gateway; what stopped it has been said.
+pub(super) const NOT_RUNNING: &str = "the gateway does not run";
+
 pub(super) const ROTATE: &str = "/admin/v1/keys/rotate";
 
 /// A rehearsal in progress.
@@ -58,9 +61,23 @@ pub(super) struct Rotated {
 
 impl Stage {
     pub(super) fn caller(&self) -> Result<Caller, String> {
-        self.caller
-            .clone()
-            .ok_or_else(|| "the gateway does not run".to_owned())
+        self.caller.clone().ok_or_else(|| NOT_RUNNING.to_owned())
+    }
+
+    /// A gateway that ended by itself breaks the promise that it recovers from everything.
+    pub(super) fn notice_death(&mut self) {
+        if let Some(status) = self.gateway.as_ref().and_then(Running::ended) {
+            let said =
+                std::fs::read_to_string(self.scratch.path(gateway::ERRORS)).unwrap_or_default();
+            let last = said.lines().last().unwrap_or_default();
+            self.board.broken(
+                12,
+                format!("the gateway ended by itself with {status}: {last}"),
+            );
+            self.common.history.down();
+            self.gateway = None;
+            self.caller = None;
+        }
     }
 
     /// Starts the gateway; one whose port was taken meanwhile moves to others.
@@ -93,27 +110,49 @@ impl Stage {
         let common = &self.common;
         self.caller = Caller::new(&control, &common.credentials, &common.history);
         common.history.up();
+        self.check_nothing_lost()
+    }
+
+    /// What was in force before a restart was committed: no start may load less.
+    fn check_nothing_lost(&mut self) -> Result<(), String> {
+        let newest = lock(&self.common.history.sightings)
+            .revisions
+            .keys()
+            .next_back()
+            .copied();
+        let now = number(&self.caller()?.keys()?, "revision");
+        if let Some(newest) = newest.filter(|newest| *newest > now) {
+            let problem = format!(
+                "the start loaded revision {now}, although {newest} was in force before it"
+            );
+            self.board.broken(7, problem.clone());
+            self.board.broken(12, problem);
+        }
         Ok(())
     }
 
     /// SIGTERM with nothing in flight; the background threads stay paused.
     pub(super) fn stop(&mut self) -> Result<String, String> {
         self.common.control.pause()?;
-        let gateway = self.gateway.take().ok_or("the gateway does not run")?;
+        let gateway = self.gateway.take().ok_or(NOT_RUNNING)?;
         self.caller = None;
         self.common.history.down();
         let started = Instant::now();
         let status = gateway.terminate(&self.common.control)?;
         let life = self.life;
         if status.code() == Some(0) {
-            self.common.history.with(|records| records.whole_lives.push(life));
+            self.common
+                .history
+                .with(|records| records.whole_lives.push(life));
             self.board.held(
                 super::verdict::STOP,
                 format!("within {} ms", started.elapsed().as_millis()),
             );
         } else {
-            self.board
-                .broken(super::verdict::STOP, format!("SIGTERM ended it with {status}"));
+            self.board.broken(
+                super::verdict::STOP,
+                format!("SIGTERM ended it with {status}"),
+            );
         }
         Ok(format!("exit {}", status.code().unwrap_or(-1)))
     }
@@ -130,14 +169,18 @@ impl Stage {
     /// Waits until the idempotency window of the last activation is over.
     pub(super) fn wait_for_window(&self, caller: &Caller) -> Result<Value, String> {
         let mut set = Err("no key set".to_owned());
-        self.common.control.wait("the end of the window", PATIENCE, || {
-            set = caller.keys();
-            let until = match &set {
-                Ok(set) => moment(text(set, "idempotency_window_until")),
-                Err(_) => return Some(()),
-            };
-            until.is_none_or(|until| SystemClock.now() > until).then_some(())
-        })?;
+        self.common
+            .control
+            .wait("the end of the window", PATIENCE, || {
+                set = caller.keys();
+                let until = match &set {
+                    Ok(set) => moment(text(set, "idempotency_window_until")),
+                    Err(_) => return Some(()),
+                };
+                until
+                    .is_none_or(|until| SystemClock.now() > until)
+                    .then_some(())
+            })?;
         set
     }
 
@@ -160,7 +203,12 @@ impl Stage {
                 }
                 // The schedule was faster, or the pending key is too young just now.
                 200 | 409 => {}
-                status => return Err(format!("Rotate answered {status}: {}", text(&body, "detail"))),
+                status => {
+                    return Err(format!(
+                        "Rotate answered {status}: {}",
+                        text(&body, "detail")
+                    ));
+                }
             }
         }
         Err("no Rotate was carried out: each one answered `changed: false`".to_owned())
@@ -171,7 +219,11 @@ impl Stage {
         let answer = caller.admin_post(ROTATE, body)?;
         let said = answer.json();
         if !matches!(answer.status, 200 | 202) {
-            return Err(format!("the purge answered {}: {}", answer.status, text(&said, "detail")));
+            return Err(format!(
+                "the purge answered {}: {}",
+                answer.status,
+                text(&said, "detail")
+            ));
         }
         if said.get("changed") != Some(&Value::Bool(true)) {
             return Ok(answer);
@@ -179,18 +231,27 @@ impl Stage {
         let mut certain = answer.answered;
         if answer.status == 202 {
             let path = format!("/admin/v1/keys/purges/{}", text(&said, "rotation_id"));
-            certain = self.common.control.wait("the receipt to be complete", PATIENCE, || {
-                let receipt = caller.admin_get(&path).ok()?;
-                let complete = receipt.json().get("complete") == Some(&Value::Bool(true));
-                complete.then_some(receipt.answered)
-            })?;
+            certain = self
+                .common
+                .control
+                .wait("the receipt to be complete", PATIENCE, || {
+                    let receipt = caller.admin_get(&path).ok()?;
+                    let complete = receipt.json().get("complete") == Some(&Value::Bool(true));
+                    complete.then_some(receipt.answered)
+                })?;
         }
-        self.note_death(purged(&said), answer.sent, certain);
+        self.note_death_in(self.life, purged(&said), answer.sent, certain);
         Ok(answer)
     }
 
-    pub(super) fn note_death(&self, kids: Vec<Arc<str>>, begun: Instant, certain: Instant) {
-        let life = self.life;
+    /// Keys died, for certain during the given start of the gateway.
+    pub(super) fn note_death_in(
+        &self,
+        life: u32,
+        kids: Vec<Arc<str>>,
+        begun: Instant,
+        certain: Instant,
+    ) {
         self.common.history.with(|records| {
             records.turns.push(Turn {
                 kids,
@@ -210,14 +271,22 @@ impl Stage {
         for kid in dead {
             for sealed in sightings.sealed.get(kid).into_iter().flatten() {
                 looked_for += 1;
-                let holds = |bytes: &[u8]| bytes.windows(sealed.len()).any(|w| w == sealed.as_bytes());
+                let holds =
+                    |bytes: &[u8]| bytes.windows(sealed.len()).any(|w| w == sealed.as_bytes());
                 let holders = files.iter().filter(|(_, bytes)| holds(bytes));
                 found.extend(holders.map(|(path, _)| {
-                    format!("{} still holds the sealed private half of {kid}", path.display())
+                    format!(
+                        "{} still holds the sealed private half of {kid}",
+                        path.display()
+                    )
                 }));
             }
         }
-        if found.is_empty() { Ok(looked_for) } else { Err(found) }
+        if found.is_empty() {
+            Ok(looked_for)
+        } else {
+            Err(found)
+        }
     }
 
     /// Reads the key set file for the private halves that it holds.
@@ -233,13 +302,18 @@ impl Stage {
         let fresh: Vec<(usize, Arc<str>)> = self.common.history.with(|records| {
             let tokens = records.tokens.iter().enumerate().rev();
             let fresh = tokens.filter(|(_, token)| {
-                self.common.history.is_fresh(token, Duration::from_millis(500))
+                self.common
+                    .history
+                    .is_fresh(token, Duration::from_millis(500))
             });
-            fresh.map(|(index, token)| (index, Arc::clone(&token.kid))).collect()
+            fresh
+                .map(|(index, token)| (index, Arc::clone(&token.kid)))
+                .collect()
         });
         let mut seen = std::collections::HashSet::new();
-        let (first, rest): (Vec<_>, Vec<_>) =
-            fresh.into_iter().partition(|(_, kid)| seen.insert(Arc::clone(kid)));
+        let (first, rest): (Vec<_>, Vec<_>) = fresh
+            .into_iter()
+            .partition(|(_, kid)| seen.insert(Arc::clone(kid)));
         let (mut accepted, mut purged, mut refused) = (0, 0, 0);
         for (token, _) in first.into_iter().chain(rest).take(most) {
             match caller.verify(token) {

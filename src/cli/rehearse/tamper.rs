@@ -27,19 +27,32 @@ impl Stage {
             .map(str::to_owned)
             .collect();
         let mut problems = problem(ended.code != Some(3), || {
-            format!("`serve` without a key set {}, instead of ending with 3", how(&ended))
+            format!(
+                "`serve` without a key set {}, instead of ending with 3",
+                how(&ended)
+            )
         });
         problems.extend(problem(!made.is_empty(), || {
             format!("`serve` without a key set made {}", made.join(" and "))
         }));
         let refused = problems.is_empty();
-        self.board.judge(12, problems, "`serve` without a key set ended with 3 and made nothing");
-        if refused { Ok("exit 3, nothing made".to_owned()) } else { Err("`serve` did not refuse".to_owned()) }
+        self.board.judge(
+            12,
+            problems,
+            "`serve` without a key set ended with 3 and made nothing",
+        );
+        if refused {
+            Ok("exit 3, nothing made".to_owned())
+        } else {
+            Err("`serve` did not refuse".to_owned())
+        }
     }
 
     pub(super) fn initialise(&mut self) -> Result<String, String> {
         let arguments = ["init", "--config", "portcullis.yaml"];
-        let ended = self.binary.run(&self.scratch, &arguments, &self.common.control)?;
+        let ended = self
+            .binary
+            .run(&self.scratch, &arguments, &self.common.control)?;
         if ended.code != Some(0) {
             return Err(format!("`init` {}", how(&ended)));
         }
@@ -47,7 +60,8 @@ impl Stage {
     }
 
     pub(super) fn tamper(&mut self) -> Result<String, String> {
-        let good = fs::read(self.scratch.key_set()).map_err(|error| format!("no key set: {error}"))?;
+        let good =
+            fs::read(self.scratch.key_set()).map_err(|error| format!("no key set: {error}"))?;
         self.scratch
             .write_config_of(CONFIG, COPY)
             .map_err(|failure| failure.to_string())?;
@@ -62,7 +76,10 @@ impl Stage {
         }
         let half = good.get(..good.len() / 2).unwrap_or_default().to_vec();
         damages.push(("cut in half".to_owned(), Some(half)));
-        damages.push(("an older generation put back".to_owned(), Some(self.old_key_set.clone())));
+        damages.push((
+            "an older generation put back".to_owned(),
+            Some(self.old_key_set.clone()),
+        ));
         damages.push(("missing".to_owned(), None));
         let mut refused = 0;
         for (what, bytes) in &damages {
@@ -73,7 +90,10 @@ impl Stage {
                 self.board.broken(12, problem);
             }
         }
-        let said = format!("{refused} of {} damaged copies of the store refused, each by its rule", damages.len());
+        let said = format!(
+            "{refused} of {} damaged copies of the store refused, each by its rule",
+            damages.len()
+        );
         if refused == damages.len() {
             self.board.held(7, said.clone());
             self.board.held(12, said.clone());
@@ -95,17 +115,25 @@ impl Stage {
         }
         let content = || {
             let files = files_below(&copy).into_iter();
-            files.filter(|(path, _)| !path.ends_with("lock")).collect::<Vec<_>>()
+            files
+                .filter(|(path, _)| !path.ends_with("lock"))
+                .collect::<Vec<_>>()
         };
         let before = content();
         let arguments = ["serve", "--config", CONFIG];
-        let ended = self.binary.run(&self.scratch, &arguments, &self.common.control)?;
+        let ended = self
+            .binary
+            .run(&self.scratch, &arguments, &self.common.control)?;
         let mut problems = problem(ended.code != Some(3), || {
-            format!("with its key set {what}, `serve` {}, instead of ending with 3", how(&ended))
+            format!(
+                "with its key set {what}, `serve` {}, instead of ending with 3",
+                how(&ended)
+            )
         });
-        problems.extend(problem(ended.code == Some(3) && !ended.stderr.contains("keyset.json"), || {
-            format!("with its key set {what}, `serve` does not say which file is wrong")
-        }));
+        problems.extend(problem(
+            ended.code == Some(3) && !ended.stderr.contains("keyset.json"),
+            || format!("with its key set {what}, `serve` does not say which file is wrong"),
+        ));
         problems.extend(problem(content() != before, || {
             format!("with its key set {what}, `serve` changed the store")
         }));
@@ -118,7 +146,10 @@ pub(super) fn how(ended: &Finished) -> String {
     match ended.code {
         Some(code) => {
             let said = ended.stderr.trim();
-            format!("ended with {code}{}{said}", if said.is_empty() { "" } else { ": " })
+            format!(
+                "ended with {code}{}{said}",
+                if said.is_empty() { "" } else { ": " }
+            )
         }
         None => "served".to_owned(),
     }

@@ -17,25 +17,53 @@ const MAX_SHOWN: usize = 3;
 const ROWS: [(u8, &str, &str); 23] = [
     (STOP, "SIGTERM ends with 0", "no gateway was stopped"),
     (1, "one signer", "no key set was read"),
-    (2, "verify before sign", "it concerns several replicas; this rehearsal runs one gateway"),
-    (3, "rotation breaks nothing", "no call was made around a rotation"),
+    (
+        2,
+        "verify before sign",
+        "it concerns several replicas; this rehearsal runs one gateway",
+    ),
+    (
+        3,
+        "rotation breaks nothing",
+        "no call was made around a rotation",
+    ),
     (4, "no key signs beyond its end", "no key was deprecated"),
     (5, "a purge is final", "no purge was answered"),
-    (6, "a remote purge is bounded", "it concerns several replicas; this rehearsal runs one gateway"),
+    (
+        6,
+        "a remote purge is bounded",
+        "it concerns several replicas; this rehearsal runs one gateway",
+    ),
     (7, "a purge stays", "no purge outlived a restart"),
     (8, "no survivors", "no purge was answered"),
-    (9, "a purge is never swallowed", "no purge was asked for within the window"),
-    (10, "Rotate is idempotent", "no repeated Rotate was answered within the window"),
+    (
+        9,
+        "a purge is never swallowed",
+        "no purge was asked for within the window",
+    ),
+    (
+        10,
+        "Rotate is idempotent",
+        "no repeated Rotate was answered within the window",
+    ),
     (11, "publication age", "no key was rotated in"),
     (12, "crash-atomic", "nothing was killed"),
     (13, "total order", "the audit log was not read"),
-    (14, "one clock", "a rehearsal cannot set the machine's clock"),
+    (
+        14,
+        "one clock",
+        "a rehearsal cannot set the machine's clock",
+    ),
     (15, "exact purge metric", "no metrics were compared"),
     (16, "kid integrity", "no forged token was sent"),
     (17, "secrets stay secret", "no output was searched"),
     (18, "tombstones outlive tokens", "no tombstone was seen"),
     (19, "preview changes nothing", "no preview was asked for"),
-    (20, "the data path never waits", "the store was never taken away"),
+    (
+        20,
+        "the data path never waits",
+        "the store was never taken away",
+    ),
     (21, "Log ID", "nothing was refused"),
     (22, "undo keeps the dates", "no purge was undone"),
 ];
@@ -68,9 +96,20 @@ impl Verdict {
 
 #[derive(Debug, Default)]
 struct Row {
-    evidence: Vec<String>,
+    /// What was observed, and how often.
+    evidence: Vec<(String, u32)>,
     problems: Vec<String>,
     skipped: Option<String>,
+}
+
+impl Row {
+    fn seen(&self) -> Vec<String> {
+        let seen = self.evidence.iter().map(|(evidence, times)| match times {
+            1 => evidence.clone(),
+            _ => format!("{evidence} ({times} times)"),
+        });
+        seen.collect()
+    }
 }
 
 /// The table under construction.
@@ -80,7 +119,12 @@ pub(super) struct Board(BTreeMap<u8, Row>);
 impl Board {
     /// Something was observed that could have broken the invariant, and did not.
     pub(super) fn held(&mut self, number: u8, evidence: impl Into<String>) {
-        self.row(number).evidence.push(evidence.into());
+        let evidence = evidence.into();
+        let known = &mut self.row(number).evidence;
+        match known.iter_mut().find(|(known, _)| *known == evidence) {
+            Some((_, times)) => *times += 1,
+            None => known.push((evidence, 1)),
+        }
     }
 
     /// The invariant is broken; says by what.
@@ -124,7 +168,9 @@ impl Board {
         let broken = ROWS
             .iter()
             .filter(|(number, ..)| self.verdict(*number) == Verdict::Broken);
-        broken.map(|(number, name, _)| title(*number, name)).collect()
+        broken
+            .map(|(number, name, _)| title(*number, name).trim_start().replace("  ", " "))
+            .collect()
     }
 
     /// One line per invariant.
@@ -133,7 +179,7 @@ impl Board {
         for (number, name, why) in ROWS {
             let verdict = self.verdict(number);
             let evidence = match (self.0.get(&number), verdict) {
-                (Some(row), Verdict::Held) => row.evidence.join("; "),
+                (Some(row), Verdict::Held) => row.seen().join("; "),
                 (Some(row), Verdict::Broken) => shown(&row.problems),
                 (row, _) => row
                     .and_then(|row| row.skipped.as_deref())
@@ -153,13 +199,13 @@ impl Board {
             let empty = Row::default();
             let row = self.0.get(number).unwrap_or(&empty);
             let verdict = self.verdict(*number);
-            let why = (verdict == Verdict::NotExercised)
-                .then(|| row.skipped.as_deref().unwrap_or(why));
+            let why =
+                (verdict == Verdict::NotExercised).then(|| row.skipped.as_deref().unwrap_or(why));
             json!({
                 "number": (*number != STOP).then_some(number),
                 "name": name,
                 "verdict": verdict.label(),
-                "evidence": row.evidence,
+                "evidence": row.seen(),
                 "problems": row.problems,
                 "why": why,
             })
@@ -200,15 +246,20 @@ mod tests {
         board.skipped(5, "too slow");
         assert!(board.table().contains("too slow"));
         board.held(5, "10 calls");
+        board.held(5, "10 calls");
+        assert!(board.table().contains("10 calls (2 times)"));
         assert_eq!(board.verdict(5), Verdict::Held);
         board.judge(5, vec!["one got through".to_owned(); 2], "20 calls");
         assert_eq!(board.verdict(5), Verdict::Broken);
-        assert_eq!(board.all_broken(), [" 5  a purge is final"]);
+        assert_eq!(board.all_broken(), ["5 a purge is final"]);
         assert_eq!(board.table().matches("one got through").count(), 1);
         let json = board.json();
         assert_eq!(json[5]["verdict"], "broken");
         assert_eq!(json[14]["verdict"], "not_exercised");
         assert_eq!(json[0]["number"], Value::Null);
-        assert_eq!(ROWS.map(|(number, ..)| number).to_vec(), (0..=22).collect::<Vec<u8>>());
+        assert_eq!(
+            ROWS.map(|(number, ..)| number).to_vec(),
+            (0..=22).collect::<Vec<u8>>()
+        );
     }
 }
