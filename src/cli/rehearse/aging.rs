@@ -10,8 +10,9 @@ use serde_json::json;
 use super::control::lock;
 use super::history::Outcome;
 use super::json::{list, moment, text};
+use super::moves::purge_of;
 use super::scratch::SHORT;
-use super::stage::{PATIENCE, ROTATE, Stage, purge_of};
+use super::stage::{PATIENCE, ROTATE, Stage};
 use super::story::problem;
 
 /// Tokens shown while the store is away.

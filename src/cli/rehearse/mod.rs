@@ -9,13 +9,17 @@ mod aging;
 mod calls;
 mod closing;
 mod control;
+mod forgeries;
 mod gateway;
 mod history;
 mod json;
 mod judge;
 mod kills;
 mod load;
+mod moves;
 mod purges;
+mod recovery;
+mod report;
 mod rng;
 mod scratch;
 mod sightings;
@@ -27,25 +31,24 @@ mod verdict;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use serde_json::{Value, json};
 
 use crate::config::StoreSettings;
 use crate::keys;
 
 use super::ConfigFile;
 use super::exit::Failure;
-use super::out::say;
 use calls::Credentials;
 use control::Control;
 use gateway::Binary;
 use history::History;
 use load::Common;
+use report::{Report, Step};
 use rng::Rng;
 use scratch::Scratch;
-use stage::{NOT_RUNNING, Stage};
+use stage::Stage;
 use verdict::Board;
 
 const WHEN: &str = "\
@@ -236,12 +239,13 @@ fn perform(
     }
 }
 
-/// A step: what it is called, the invariant that is broken when it cannot be carried out, and it.
-type Step = (&'static str, u8, fn(&mut Stage) -> Result<String, String>);
-
 const STORY: [Step; 11] = [
     ("Rotate", 3, Stage::rotate_by_hand),
-    ("Rotate, by 32 callers", 10, Stage::rotate_by_a_crowd),
+    (
+        "Rotate, by 16 callers at once",
+        10,
+        Stage::rotate_by_a_crowd,
+    ),
     ("automatic rotation", 3, Stage::rotate_by_schedule),
     ("preview", 19, Stage::preview),
     ("purge within the window", 9, Stage::purge_within_the_window),
@@ -306,101 +310,4 @@ fn start(stage: &mut Stage) -> Result<String, String> {
     stage.start()?;
     stage.old_key_set = stage.look_at_store();
     Ok(format!("listening on {}", stage.scratch.proxy))
-}
-
-/// What the person at the terminal, or the script, gets to see.
-#[derive(Debug)]
-struct Report {
-    output: Output,
-    started: Instant,
-    steps: Vec<Value>,
-}
-
-impl Report {
-    fn new(output: Output) -> Self {
-        Self {
-            output,
-            started: Instant::now(),
-            steps: Vec::new(),
-        }
-    }
-
-    fn line(&self, text: &str) {
-        if self.output == Output::Table {
-            say(text);
-        }
-    }
-
-    /// Carries out a step. One that fails breaks its invariant; the rehearsal goes on.
-    fn step(&mut self, stage: &mut Stage, (name, invariant, step): Step) -> bool {
-        stage.notice_death();
-        if stage.common.control.is_interrupted() {
-            return false;
-        }
-        let started = Instant::now();
-        let result = step(stage);
-        let took = started.elapsed();
-        let (outcome, said) = match result {
-            Ok(said) => ("ok", said),
-            Err(why) if why == NOT_RUNNING => ("skipped", why),
-            Err(why) => {
-                stage.board.broken(invariant, format!("{name}: {why}"));
-                ("failed", why)
-            }
-        };
-        self.line(&format!(
-            "{outcome:<8} {name:<30} {:>6} ms  {said}",
-            took.as_millis()
-        ));
-        self.steps.push(json!({
-            "name": name,
-            "outcome": outcome,
-            "result": said,
-            "milliseconds": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        }));
-        outcome == "ok"
-    }
-
-    /// Without a key set and a gateway there is nothing to rehearse.
-    fn hopeless(&self, binary: &Binary) -> Failure {
-        let last = self.steps.last().cloned().unwrap_or_default();
-        let (name, why) = (json::text(&last, "name"), json::text(&last, "result"));
-        Failure::Other(format!(
-            "{} cannot be rehearsed: {name}: {why}",
-            binary.path().display()
-        ))
-    }
-
-    fn finish(
-        &self,
-        board: &Board,
-        binary: &Binary,
-        algorithm: keys::Algorithm,
-        (seed, kills): (u64, u32),
-        kept: Option<&Scratch>,
-    ) {
-        let took = self.started.elapsed();
-        if self.output == Output::Json {
-            let report = json!({
-                "version": env!("CARGO_PKG_VERSION"),
-                "binary": binary.path(),
-                "algorithm": algorithm.as_str(),
-                "store": "file",
-                "seed": seed,
-                "kills": kills,
-                "milliseconds": u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-                "passed": board.all_broken().is_empty(),
-                "steps": self.steps,
-                "invariants": board.json(),
-                "scratch": kept.map(Scratch::dir),
-            });
-            say(&report.to_string());
-            return;
-        }
-        say(&format!("\n{}", board.table()));
-        if let Some(scratch) = kept {
-            say(&format!("kept: {}", scratch.dir().display()));
-        }
-        say(&format!("took {} s", took.as_secs()));
-    }
 }

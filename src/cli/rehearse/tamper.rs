@@ -2,6 +2,7 @@
 //! the file and the rule, and change nothing. Also: `serve` never mints keys where there are none.
 
 use std::fs;
+use std::path::Path;
 
 use super::gateway::Finished;
 use super::scratch::{copy_store, files_below};
@@ -113,10 +114,13 @@ impl Stage {
             Some(bytes) => fs::write(&file, bytes).map_err(fail)?,
             None => fs::remove_file(&file).map_err(fail)?,
         }
+        // Unfinished writes of a process that has ended may be cleared away.
+        let unfinished =
+            |path: &Path| path.ends_with("lock") || path.extension() == Some("tmp".as_ref());
         let content = || {
             let files = files_below(&copy).into_iter();
             files
-                .filter(|(path, _)| !path.ends_with("lock"))
+                .filter(|(path, _)| !unfinished(path))
                 .collect::<Vec<_>>()
         };
         let before = content();
