@@ -306,6 +306,7 @@ const UNITS: &[Unit] = &[
         &[
             "async_trait",
             "axum",
+            "base64",
             "bytes",
             "clap",
             "clap_complete",

@@ -14,10 +14,12 @@ use std::time::Duration;
 
 use harness::{Gateway, Options, eventually, kid};
 use portcullis::clock::{Clock as _, Timestamp};
+use portcullis::keygen::{GeneratedKey, KeyGenerator, KeygenError};
 use portcullis::keys::{Algorithm, Event, KeySet};
 use portcullis::lifecycle::{Lifecycle, LifecycleError, Parts, Policy, scheduler};
 use portcullis::store::KeyStore;
 use portcullis::telemetry::{Metrics, MetricsLabels};
+use portcullis::testing::ManualClock;
 use serde_json::json;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -306,6 +308,14 @@ async fn another(
     gateway: &Gateway,
     change: impl FnOnce(&mut Policy),
 ) -> Result<Arc<Lifecycle>, LifecycleError> {
+    another_with(gateway, Arc::clone(&gateway.env.keygen), change).await
+}
+
+async fn another_with(
+    gateway: &Gateway,
+    keygen: Arc<dyn KeyGenerator>,
+    change: impl FnOnce(&mut Policy),
+) -> Result<Arc<Lifecycle>, LifecycleError> {
     let labels = MetricsLabels {
         version: "test",
         routes: &[],
@@ -314,7 +324,7 @@ async fn another(
     };
     let parts = Parts {
         store: Arc::clone(&gateway.env.store),
-        keygen: Arc::clone(&gateway.env.keygen),
+        keygen,
         keyring: Arc::clone(&gateway.env.keyring),
         clock: Arc::clone(&gateway.env.clock),
         metrics: Arc::new(Metrics::new(&labels).expect("metrics")),
@@ -333,6 +343,39 @@ async fn another(
 
 fn manual() -> portcullis::keys::transition::Order {
     Lifecycle::order(portcullis::keys::Actor::Admin("test".to_owned()), None)
+}
+
+/// Takes a minute for a key.
+#[derive(Debug)]
+struct SlowKeys(Arc<ManualClock>, Arc<dyn KeyGenerator>);
+
+impl KeyGenerator for SlowKeys {
+    fn generate(&self, alg: Algorithm) -> Result<GeneratedKey, KeygenError> {
+        self.0.advance(MINUTE);
+        self.1.generate(alg)
+    }
+}
+
+/// While a key is being made the old one signs: what it signs then must not outlive it, and is no
+/// thief's work.
+#[tokio::test(flavor = "multi_thread")]
+async fn inv04_a_rotation_is_dated_after_its_keys_were_made() {
+    let gateway = gateway().await;
+    let keys = SlowKeys(Arc::clone(&gateway.clock), Arc::clone(&gateway.env.keygen));
+    let lifecycle = another_with(&gateway, Arc::new(keys), |_policy| ()).await;
+    let lifecycle = lifecycle.expect("it starts");
+    let start = gateway.clock.now();
+    let rotated = lifecycle.rotate(&manual()).await.expect("it rotates");
+    let old = &rotated.set.deprecated[0];
+    assert_eq!(old.deprecated_at, start.plus(MINUTE));
+    assert_eq!(
+        old.verify_until,
+        start.plus(MINUTE + HOUR + Duration::from_secs(65))
+    );
+    let purged = lifecycle.purge(&manual(), rotated.set.revision).await;
+    let purged = purged.expect("it purges");
+    let died = purged.set.tombstones.iter().map(|dead| dead.died_at);
+    assert_eq!(died.collect::<Vec<_>>(), [start.plus(3 * MINUTE); 3]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,6 +19,7 @@ mod keys;
 mod keys_impact;
 mod keys_import;
 mod out;
+mod rehearse;
 mod reseal;
 mod serve;
 mod store;
@@ -91,6 +92,8 @@ enum Command {
     Audit(audit::AuditCommand),
     /// List clients, shut them out, end their tokens, make new ones; hash a client secret
     Clients(clients::ClientsCommand),
+    /// Rehearse rotations, purges and crashes on scratch keys; print the verdict of each invariant
+    Rehearse(rehearse::RehearseCommand),
     /// Print the completion script of a shell, or the manual page
     Completions(completions::CompletionsCommand),
     /// Run the echo upstream of the demo alone
@@ -119,6 +122,7 @@ pub fn run() -> ExitCode {
         Command::Store(command) => store::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
+        Command::Rehearse(command) => rehearse::run(&command),
         Command::Completions(command) => completions::run(&command),
         Command::Echo(command) => echo::run(&command),
     };

@@ -97,14 +97,17 @@ impl Lifecycle {
             };
             let (set, now) = (loaded.set, loaded.store_now);
             let first_kek = self.parts.keyring.first_id();
-            let pair = match fresh.take() {
-                Some((active, pending)) if sealed_under(&first_kek, &active, &pending) => {
-                    (active, pending)
-                }
-                _ => (
+            let made = fresh
+                .take()
+                .filter(|(active, pending)| sealed_under(&first_kek, active, pending));
+            // Made first, then all is looked at again: a purge dated before its keys were made would
+            // take what was issued meanwhile for the work of a thief.
+            let Some(pair) = made else {
+                fresh = Some((
                     self.fresh_key(set.revision).await?,
                     self.fresh_key(set.revision).await?,
-                ),
+                ));
+                continue;
             };
             let timing = &self.policy.timing;
             let mut next =

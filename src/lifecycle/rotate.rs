@@ -55,9 +55,11 @@ impl Lifecycle {
                 return Ok(RotationOutcome::unchanged(*earlier, set));
             }
             refuse_unstorable(&set, order, now)?;
-            let key = match fresh.take() {
-                Some(key) => key,
-                None => self.fresh_key(set.revision).await?,
+            // Made first, then all is looked at again: a new RSA key takes up to seconds, in which
+            // the old key goes on signing. A rotation dated before them would end it too early.
+            let Some(key) = fresh.take() else {
+                fresh = Some(self.fresh_key(set.revision).await?);
+                continue;
             };
             let next = transition::rotate(&set, key.clone(), order, timing, now);
             if self.commit(&set, next.set.clone()).await? {

@@ -1,0 +1,313 @@
+//! `portcullis rehearse`: rotations, purges, crashes and recoveries on a scratch key set, and the
+//! verdict of each invariant.
+//!
+//! Invariants: it works on a directory and on loopback ports that it made itself, never on the
+//! configured ones; the gateway under test is a process of its own, seen only through HTTP, files
+//! and signals; what could not be observed is reported as not exercised, never as held.
+
+mod aging;
+mod calls;
+mod closing;
+mod control;
+mod forgeries;
+mod gateway;
+mod history;
+mod json;
+mod judge;
+mod kills;
+mod load;
+mod moves;
+mod purges;
+mod recovery;
+mod report;
+mod rng;
+mod scratch;
+mod sightings;
+mod stage;
+mod story;
+mod tamper;
+mod verdict;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::config::StoreSettings;
+use crate::keys;
+
+use super::ConfigFile;
+use super::exit::Failure;
+use calls::Credentials;
+use control::Control;
+use gateway::Binary;
+use history::History;
+use load::Common;
+use report::{Report, Step};
+use rng::Rng;
+use scratch::Scratch;
+use stage::Stage;
+use verdict::Board;
+
+const WHEN: &str = "\
+When: after an upgrade (with --binary before it), before trusting a new disk (with --dir on that
+disk), and whenever somebody asks whether a purge really works here.
+
+It takes 30 to 60 seconds, longer with RS256, and about one core. The real configuration is read for
+its algorithm and its kind of store, and nothing else of it is touched: keys, secrets, data and ports
+of the rehearsal are made for it in a scratch directory, which is removed at the end, unless --keep is
+given or something is broken. Do not set the clock while it runs.
+
+Exit codes: 0 every invariant that could be exercised held, 1 one is broken (the table says which, and
+what was seen), 2 bad configuration or usage.
+
+  portcullis rehearse                                     what is installed, where it is installed
+  portcullis rehearse --binary ./portcullis-new           the next version, before the upgrade
+  portcullis rehearse --dir /mnt/new --kills 200          a disk that is to hold the keys";
+
+#[derive(Debug, Args)]
+#[command(after_help = WHEN)]
+pub(super) struct RehearseCommand {
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Directory in which the scratch directory is made; the system's temporary one by default
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Rehearse this binary instead of the installed one
+    #[arg(long, value_name = "FILE")]
+    binary: Option<PathBuf>,
+    /// Algorithm of the scratch keys; the configuration's by default
+    #[arg(long, value_enum, value_name = "ALG")]
+    algorithm: Option<Algorithm>,
+    /// How often to kill the gateway during a rotation or a purge
+    #[arg(long, default_value_t = 30, value_name = "N")]
+    kills: u32,
+    /// Repeat the random choices of an earlier rehearsal
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
+    /// Keep the scratch directory, with the log of every gateway
+    #[arg(long)]
+    keep: bool,
+    /// How to print what happens
+    #[arg(long, value_enum, default_value_t = Output::Table, value_name = "FORMAT")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Algorithm {
+    #[value(name = "ES256")]
+    Es256,
+    #[value(name = "EdDSA")]
+    EdDsa,
+    #[value(name = "RS256")]
+    Rs256,
+}
+
+pub(super) fn run(command: &RehearseCommand) -> Result<ExitCode, Failure> {
+    let config = command.file.load()?;
+    let StoreSettings::File(_) = &config.keys.store;
+    let algorithm = match command.algorithm {
+        None => config.issuer.algorithm,
+        Some(Algorithm::Es256) => keys::Algorithm::Es256,
+        Some(Algorithm::EdDsa) => keys::Algorithm::EdDsa,
+        Some(Algorithm::Rs256) => keys::Algorithm::Rs256,
+    };
+    let binary = Binary::new(binary(command)?);
+    let seed = command.seed.unwrap_or_else(rng::fresh_seed);
+    let control = Control::start()?;
+    let parent = command.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let scratch = Scratch::make(&parent, algorithm.as_str())?;
+    let mut report = Report::new(command.output);
+    report.line(&format!(
+        "Rehearsal of {} with {} keys in a file store: seed {seed}, {} kills, in {}",
+        binary.path().display(),
+        algorithm.as_str(),
+        command.kills,
+        scratch.dir().display()
+    ));
+    let outcome = perform(
+        &mut report,
+        binary.clone(),
+        scratch,
+        control,
+        (seed, command.kills),
+    );
+    let (scratch, board) = match outcome {
+        Ok(finished) => finished,
+        Err((scratch, failure)) => {
+            if !command.keep {
+                scratch.remove()?;
+            }
+            return Err(failure);
+        }
+    };
+    let broken = board.all_broken();
+    let keep = command.keep || !broken.is_empty();
+    if !keep {
+        scratch.remove()?;
+    }
+    report.finish(
+        &board,
+        &binary,
+        algorithm,
+        (seed, command.kills),
+        keep.then_some(&scratch),
+    );
+    if broken.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::Other(format!(
+        "broken: {}. Do not put {} to work here: keep the version that runs, or another disk. Repeat with \
+         --seed {seed} to see whether it happens again, and report it with the files in {}, which hold scratch keys only",
+        broken.join(", "),
+        binary.path().display(),
+        scratch.dir().display()
+    )))
+}
+
+fn binary(command: &RehearseCommand) -> Result<PathBuf, Failure> {
+    let own = || {
+        std::env::current_exe().map_err(|error| {
+            Failure::Other(format!("cannot find this program's own file: {error}"))
+        })
+    };
+    match &command.binary {
+        None => own(),
+        Some(path) => path.canonicalize().map_err(|error| {
+            Failure::Usage(format!(
+                "--binary {} cannot be used: {error}",
+                path.display()
+            ))
+        }),
+    }
+}
+
+/// Runs every step; gives back the scratch installation in every case.
+fn perform(
+    report: &mut Report,
+    binary: Binary,
+    scratch: Scratch,
+    control: Arc<Control>,
+    (seed, kills): (u64, u32),
+) -> Result<(Scratch, Board), (Scratch, Failure)> {
+    let mut stage = Stage {
+        binary,
+        scratch,
+        common: Common {
+            control,
+            credentials: Arc::default(),
+            history: Arc::new(History::begin()),
+        },
+        board: Board::default(),
+        rng: Rng::new(seed),
+        kills,
+        gateway: None,
+        life: 0,
+        caller: None,
+        threads: Vec::new(),
+        old_key_set: Vec::new(),
+        typical: Duration::from_millis(20),
+        echo: None,
+    };
+    let acted = act(report, &mut stage, seed);
+    stage.close();
+    let interrupted = stage.common.control.is_interrupted();
+    let Stage {
+        scratch,
+        mut board,
+        common,
+        ..
+    } = stage;
+    match acted {
+        _ if interrupted => Err((
+            scratch,
+            Failure::Other("interrupted; nothing is proven either way".to_owned()),
+        )),
+        Err(failure) => Err((scratch, failure)),
+        Ok(()) => {
+            judge::judge(&common.history, &mut board);
+            Ok((scratch, board))
+        }
+    }
+}
+
+const STORY: [Step; 11] = [
+    ("Rotate", 3, Stage::rotate_by_hand),
+    (
+        "Rotate, by 16 callers at once",
+        10,
+        Stage::rotate_by_a_crowd,
+    ),
+    ("automatic rotation", 3, Stage::rotate_by_schedule),
+    ("preview", 19, Stage::preview),
+    ("purge within the window", 9, Stage::purge_within_the_window),
+    ("forged tokens", 16, Stage::forge),
+    ("purge said twice", 9, Stage::purge_said_twice),
+    ("purge by mistake, and restore", 22, Stage::undo_a_purge),
+    (
+        "restore after a compromise",
+        7,
+        Stage::restore_a_compromised_key,
+    ),
+    ("metrics against callers", 15, Stage::compare_metrics),
+    ("kills at random moments", 12, Stage::kill_at_random),
+];
+
+const AGING: [Step; 4] = [
+    ("store taken away", 20, Stage::take_the_store_away),
+    ("purge within the window", 9, Stage::purge_within_the_window),
+    ("retirement", 18, Stage::wait_for_retirement),
+    ("metrics against callers", 15, Stage::compare_metrics),
+];
+
+fn act(report: &mut Report, stage: &mut Stage, seed: u64) -> Result<(), Failure> {
+    stage.scratch.write_config()?;
+    stage.start_echo()?;
+    report.step(stage, ("serve without keys", 12, Stage::serve_without_keys));
+    if !report.step(stage, ("init", 12, Stage::initialise)) {
+        return Err(report.hopeless(&stage.binary));
+    }
+    stage.common.credentials = Credentials::read(&stage.scratch).map_err(Failure::Other)?;
+    if !report.step(stage, ("start", 12, start)) {
+        return Err(report.hopeless(&stage.binary));
+    }
+    let key_set = stage.scratch.key_set();
+    stage.threads = load::start(&stage.common, key_set, seed).map_err(Failure::Other)?;
+    for step in STORY {
+        report.step(stage, step);
+    }
+    stage.conclude_kills();
+    report.step(stage, ("SIGTERM", verdict::STOP, Stage::stop));
+    report.step(stage, ("tampered copies", 12, Stage::tamper));
+    report.step(
+        stage,
+        (
+            "start, short-lived tokens",
+            12,
+            Stage::start_with_short_tokens,
+        ),
+    );
+    for step in AGING {
+        report.step(stage, step);
+    }
+    stage.look_at_tombstones();
+    report.step(stage, ("SIGTERM", verdict::STOP, Stage::stop));
+    report.step(stage, ("audit log", 13, Stage::check_the_audit));
+    report.step(stage, ("Log IDs", 21, Stage::check_log_ids));
+    report.step(stage, ("search for secrets", 17, Stage::search_for_secrets));
+    Ok(())
+}
+
+fn start(stage: &mut Stage) -> Result<String, String> {
+    stage.start()?;
+    stage.old_key_set = stage.look_at_store();
+    Ok(format!("listening on {}", stage.scratch.proxy))
+}
