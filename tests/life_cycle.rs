@@ -311,6 +311,7 @@ async fn another(
         routes: &[],
         upstreams: &[],
         admin_endpoints: &[],
+        workers: &[],
     };
     let parts = Parts {
         store: Arc::clone(&gateway.env.store),

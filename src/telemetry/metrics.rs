@@ -14,6 +14,7 @@ mod routes;
 mod service;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -31,6 +32,7 @@ use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
 pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
 use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
+pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
 
 /// Route label of requests to the issuer's own endpoints.
@@ -53,6 +55,8 @@ pub struct MetricsLabels<'a> {
     pub upstreams: &'a [&'a str],
     /// The endpoints of the admin API; `other` is added.
     pub admin_endpoints: &'a [&'a str],
+    /// The workers of the proxy listeners, as receipts name them.
+    pub workers: &'a [String],
 }
 
 /// The names that a route contributes.
@@ -74,6 +78,7 @@ pub struct Metrics {
     families: Vec<Family>,
     routes: HashMap<String, Arc<RouteMetrics>>,
     upstreams: HashMap<String, Arc<UpstreamMetrics>>,
+    workers: Vec<Arc<WorkerMetrics>>,
     auth_duration: Histogram,
     keys: KeyMetrics,
     tokens: TokenMetrics,
@@ -100,6 +105,7 @@ impl Metrics {
         service::program(&mut to, labels.version)?;
         let routes = register_routes(&mut to, &routes)?;
         let upstreams = routes::register_upstreams(&mut to, labels.upstreams)?;
+        let workers = workers::register(&mut to, labels.workers)?;
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let keys = KeyMetrics::register(&mut to)?;
         let tokens = TokenMetrics::register(&mut to)?;
@@ -112,6 +118,7 @@ impl Metrics {
             families,
             routes,
             upstreams,
+            workers,
             auth_duration,
             keys,
             tokens,
@@ -132,6 +139,12 @@ impl Metrics {
     #[must_use]
     pub fn upstream(&self, name: &str) -> Option<Arc<UpstreamMetrics>> {
         self.upstreams.get(name).map(Arc::clone)
+    }
+
+    /// The handles of a worker, by its number among all of them. To be asked at start and kept.
+    #[must_use]
+    pub fn worker(&self, number: usize) -> Option<Arc<WorkerMetrics>> {
+        self.workers.get(number).map(Arc::clone)
     }
 
     /// A decision about a token took so long.

@@ -29,6 +29,6 @@ pub use log_capture::LogCapture;
 pub use log_writer::LogWriter;
 pub use metrics::{
     CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries, KeySetFacts, KeyStateLabel,
-    METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE, RotationKind, RotationResult,
-    RouteLabels, RouteMetrics, TokenError, Trigger, UpstreamMetrics,
+    METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE, OpenConnection, RotationKind,
+    RotationResult, RouteLabels, RouteMetrics, TokenError, Trigger, UpstreamMetrics, WorkerMetrics,
 };
