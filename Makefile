@@ -12,10 +12,11 @@ export PORTCULLIS_PEERS := $(PEERS)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench bench-smoke dist ci bootstrap peers tools clean-demo
+.PHONY: help run test lint check bench bench-smoke bench-e2e bench-instructions dist ci bootstrap \
+        peers bench-peers tools clean-demo
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 run: bootstrap ## build, set up ./data and ./secrets if empty, start gateway, echo upstream and demo client
 	$(CARGO) build --release --locked
@@ -39,6 +40,16 @@ bench: bootstrap ## run the benchmarks (minutes; figures in target/criterion)
 bench-smoke: bootstrap ## the same with short samples: do they still run, is nothing off by a factor
 	$(CARGO) bench --locked --bench '*' -- --quick
 
+bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, nginx (about 15 min, ARGS="--rounds 5 …")
+	$(CARGO) build --profile dist --locked --no-default-features
+	install -D $(TARGET)/dist/portcullis $(TARGET)/bench/portcullis-glibc
+	$(CARGO) build --profile dist --locked
+	scripts/bench-e2e $(ARGS)
+
+bench-instructions: bootstrap bench-peers ## instructions per request under callgrind, token cached : no token asked
+	$(CARGO) build --profile dist --locked
+	scripts/bench-instructions $(ARGS)
+
 dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes minutes)
 	$(CARGO) build --profile dist --locked
 
@@ -50,6 +61,9 @@ bootstrap: ## fetch what a build needs (cmake); quick when nothing is missing
 
 peers: ## fetch nginx, Prometheus, docker-compose … for the tests, below target/, nothing started
 	@scripts/bootstrap peers
+
+bench-peers: ## fetch HAProxy, Envoy, nginx with njs, wrk, valgrind, below target/, nothing started
+	@scripts/bootstrap bench
 
 tools: ## build cargo-deny below target/ for the lints
 	@scripts/bootstrap tools

@@ -285,10 +285,11 @@ impl App {
     }
 }
 
-/// Names of those who hold snapshots: one for each worker of each proxy listener.
+/// Names of those who hold snapshots: one for each worker of each proxy listener, or one for all
+/// of a listener's when they share a service.
 fn worker_names(config: &Config) -> Vec<String> {
-    let workers = config.server.workers;
-    let of = |address| (0..workers).map(move |number| format!("proxy {address} worker {number}"));
+    let (services, _threads) = config.server.spread();
+    let of = |address| (0..services).map(move |number| format!("proxy {address} worker {number}"));
     config
         .listeners
         .proxy
@@ -329,6 +330,7 @@ fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
         routes: &routes,
         upstreams: &upstreams,
         admin_endpoints: &admin::ENDPOINTS,
+        workers: &worker_names(config),
     })?)
 }
 

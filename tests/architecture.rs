@@ -244,7 +244,7 @@ const UNITS: &[Unit] = &[
     unit(
         "listeners",
         5,
-        &["gateway", "http"],
+        &["gateway", "http", "telemetry"],
         &[
             "async_trait",
             "bytes",

@@ -341,6 +341,7 @@ fn the_text_that_the_table_spoils_is_good() {
     assert_eq!(config.limits, Limits::default());
     assert_eq!(config.server.shutdown_grace, Duration::from_secs(30));
     assert!((1..=20).contains(&config.server.workers));
+    assert!(config.server.sharding);
     assert_eq!(config.log.format, LogFormat::Auto);
     assert_eq!(config.clients[0].token_ttl, Duration::from_secs(3600));
     assert_eq!(config.upstreams[0].connect_timeout, Duration::from_secs(5));
@@ -631,6 +632,8 @@ fn workers_fit_into_the_socket_table() {
             .contains("at most 11 workers")
     );
     assert!(with(8, "auto").unwrap() <= 2);
+    // Without shards a listener has one socket, however many threads serve it.
+    assert_eq!(with(8, "20, sharding: false").unwrap(), 20);
     assert!(
         parse(&listeners(9))
             .unwrap_err()

@@ -321,6 +321,7 @@ async fn another_with(
         routes: &[],
         upstreams: &[],
         admin_endpoints: &[],
+        workers: &[],
     };
     let parts = Parts {
         store: Arc::clone(&gateway.env.store),

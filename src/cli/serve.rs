@@ -3,7 +3,6 @@
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,7 +16,7 @@ use crate::config::{Config, LogFormat, StoreSettings, TlsFiles};
 use crate::keygen::RingKeyGenerator;
 use crate::lifecycle::{Lifecycle, scheduler};
 use crate::listeners::{
-    self, Finish, Listener, ListenerSpec, Shared, Sources, Stop, TlsSpec, check_sockets,
+    self, Finish, Listener, ListenerSpec, Shared, Sources, Spread, Stop, TlsSpec, check_sockets,
     local_listener, probe, proxy_listeners,
 };
 use crate::store::{FileStore, FileStoreConfig, Keyring};
@@ -47,7 +46,8 @@ pub(super) fn serve(
     let runtime = small_runtime()?;
     let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
     let store = runtime.block_on(open_store(config, &keyring, &clock))?;
-    probe(&addresses(config))?;
+    let (proxies, others) = addresses(config);
+    probe(&[proxies, others].concat())?;
 
     let stop = Stop::new(config.server.shutdown_grace);
     let env = Env {
@@ -62,8 +62,12 @@ pub(super) fn serve(
         Arc::new(move || !stop.is_serving())
     };
     let app = runtime.block_on(App::build(config, env, unready))?;
-    let mut server =
-        Server::new_with_opt_and_conf(None, listeners::server_conf(config.server.shutdown_grace));
+    let mut conf = listeners::server_conf(config.server.shutdown_grace);
+    // For the structures that Pingora splits by thread; a service's threads are its own matter.
+    conf.threads = config.server.spread().1;
+    // This process has one server in its life, so no handle of an ended runtime is in the way.
+    conf.work_stealing = !config.server.sharding;
+    let mut server = Server::new_with_opt_and_conf(None, conf);
     let shared = Shared::new(Arc::clone(&stop), &config.limits, app.refusals());
     add_listeners(&mut server, config, &app, &shared)?;
     server.add_service(background_service(
@@ -147,10 +151,11 @@ fn add_listeners(
     app: &App,
     shared: &Shared,
 ) -> Result<(), Failure> {
-    let workers = config.server.workers;
+    let (services, threads) = config.server.spread();
+    let spread = Spread { services, threads };
     let limit = config.limits.max_connections_per_address;
-    let others = 1 + usize::from(config.listeners.metrics.is_some());
-    check_sockets(config.listeners.proxy.len(), workers, others)?;
+    let (proxies, others) = addresses(config);
+    check_sockets(&proxies, services, &others)?;
     for (index, listener) in config.listeners.proxy.iter().enumerate() {
         let spec = ListenerSpec {
             address: listener.address,
@@ -159,12 +164,14 @@ fn add_listeners(
                 .as_ref()
                 .map(|files| tls_spec(files, listener.h2)),
         };
-        let next = AtomicUsize::new(index * workers);
-        let make = || app.gateway(listener, next.fetch_add(1, Ordering::SeqCst));
+        let make = |shard| {
+            let number = index * services + shard;
+            (app.gateway(listener, number), app.metrics.worker(number))
+        };
         let conf = Arc::clone(&server.configuration);
         let plain_text = listener.plain_text.clone();
         let sources = Sources::restricted(limit, move |peer| plain_text.admits(peer));
-        for service in proxy_listeners(&conf, &spec, workers, &sources, shared, make)? {
+        for service in proxy_listeners(&conf, &spec, spread, &sources, shared, make)? {
             server.add_service(service);
         }
     }
@@ -204,21 +211,13 @@ fn add(server: &mut Server, listener: Listener<crate::http::LocalApp>) {
     server.add_service(listener);
 }
 
-fn addresses(config: &Config) -> Vec<SocketAddr> {
-    let proxies = config
-        .listeners
-        .proxy
-        .iter()
-        .map(|listener| listener.address);
-    let metrics = config
-        .listeners
-        .metrics
-        .iter()
-        .map(|listener| listener.address);
-    proxies
-        .chain([config.listeners.admin.address])
-        .chain(metrics)
-        .collect()
+/// Of the proxy listeners, and of the others.
+fn addresses(config: &Config) -> (Vec<SocketAddr>, Vec<SocketAddr>) {
+    let listeners = &config.listeners;
+    let proxies = listeners.proxy.iter().map(|listener| listener.address);
+    let metrics = listeners.metrics.iter().map(|listener| listener.address);
+    let others = [listeners.admin.address].into_iter().chain(metrics);
+    (proxies.collect(), others.collect())
 }
 
 fn tls_spec(files: &TlsFiles, h2: bool) -> TlsSpec {

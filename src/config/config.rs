@@ -251,10 +251,25 @@ impl fmt::Debug for ClientSecretSource {
 pub struct ServerSettings {
     /// Threads of the data path.
     pub workers: usize,
+    /// Whether each worker has a socket and a runtime of its own. Off, one service of `workers`
+    /// threads takes all connections of a listener: for comparison and diagnosis.
+    pub sharding: bool,
     /// How long a stopping process waits for what is in flight, at most.
     pub shutdown_grace: Duration,
     /// How many verified tokens each key remembers.
     pub token_cache: CacheLimits,
+}
+
+impl ServerSettings {
+    /// How each proxy listener is spread over threads: its services, and the threads of each.
+    #[must_use]
+    pub const fn spread(&self) -> (usize, usize) {
+        if self.sharding {
+            (self.workers, 1)
+        } else {
+            (1, self.workers)
+        }
+    }
 }
 
 /// Settings of the log.

@@ -156,6 +156,7 @@ section!(RawLimits {
 
 section!(RawServer {
     workers: Scalar,
+    sharding: Scalar,
     shutdown_grace: Scalar,
     token_cache_entries: Scalar,
     token_cache_bytes: Scalar,

@@ -6,8 +6,8 @@ use crate::gateway::routes::{Auth, PathRule, Route};
 use crate::keys::timing::IsolationGrace;
 
 use super::config::{
-    AdminTokenSource, ClientSecretSource, Config, LogFormat, PlainText, ProxyListener, Serves,
-    StoreSettings, TlsFiles,
+    AdminTokenSource, ClientSecretSource, Config, LogFormat, PlainText, ProxyListener,
+    ServerSettings, Serves, StoreSettings, TlsFiles,
 };
 use super::error::{escaped, printable};
 use super::table::{row, table, words_or};
@@ -218,7 +218,7 @@ impl Config {
         table(
             out,
             &[
-                row("workers", self.server.workers.to_string()),
+                row("workers", workers_in_words(&self.server)),
                 row("shutdown_grace", in_words(self.server.shutdown_grace)),
                 row(
                     "token cache",
@@ -231,6 +231,15 @@ impl Config {
             ],
         )
     }
+}
+
+fn workers_in_words(server: &ServerSettings) -> String {
+    let note = if server.sharding {
+        ""
+    } else {
+        ", sharing one socket a listener"
+    };
+    format!("{}{note}", server.workers)
 }
 
 fn proxy_row(listener: &ProxyListener) -> Vec<String> {

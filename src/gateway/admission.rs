@@ -113,7 +113,7 @@ impl Gateway {
         self.parts
             .routes
             .iter()
-            .position(|prepared| prepared.route.matcher.takes(&host, path, &request.method))
+            .position(|prepared| prepared.route.matcher.takes(host, path, &request.method))
     }
 
     async fn admit_bearer(

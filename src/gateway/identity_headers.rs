@@ -3,23 +3,29 @@
 //! Runs after Pingora's own sanitising, so that a `Connection` header cannot remove what is set
 //! here.
 
-use std::collections::HashSet;
-
 use http::HeaderName;
-use http::header::{AUTHORIZATION, HeaderValue, PROXY_AUTHORIZATION};
+use http::header::{AUTHORIZATION, HeaderValue};
 use pingora::http::RequestHeader;
 
 use crate::token::Claims;
 
 use super::routes::{IdentityClaim, Route};
 
-/// Stripped even when no route sets them: origins believe them out of habit.
-const ALWAYS: [&str; 3] = ["x-auth-subject", "x-auth-client-id", "x-auth-scopes"];
+/// Stripped even when no route sets them: origins believe them out of habit. The last three are
+/// what a client says of its own address, and credentials that are meant for us.
+const ALWAYS: [&str; 6] = [
+    "x-auth-subject",
+    "x-auth-client-id",
+    "x-auth-scopes",
+    "forwarded",
+    "x-real-ip",
+    "proxy-authorization",
+];
 
 /// The names that only the gateway may set.
 #[derive(Debug)]
 pub(super) struct IdentityHeaders {
-    names: HashSet<String>,
+    names: Vec<String>,
 }
 
 impl IdentityHeaders {
@@ -28,9 +34,10 @@ impl IdentityHeaders {
     pub(super) fn of(routes: &[Route]) -> Self {
         let configured = routes.iter().flat_map(|route| &route.identity_headers);
         let names = configured.map(|(name, _)| name.as_str().to_owned());
-        Self {
-            names: names.chain(ALWAYS.map(str::to_owned)).collect(),
-        }
+        let mut names: Vec<String> = names.chain(ALWAYS.map(str::to_owned)).collect();
+        names.sort_unstable();
+        names.dedup();
+        Self { names }
     }
 
     /// Removes every spelling of every identity header, and the credentials.
@@ -38,17 +45,22 @@ impl IdentityHeaders {
         let spoofed: Vec<HeaderName> = request
             .headers
             .keys()
-            .filter(|name| self.names.contains(&name.as_str().replace('_', "-")))
+            .filter(|name| self.names.iter().any(|own| same(own, name.as_str())))
             .cloned()
             .collect();
         for name in spoofed {
             request.remove_header(&name);
         }
-        request.remove_header(&PROXY_AUTHORIZATION);
         if !keep_token {
             request.remove_header(&AUTHORIZATION);
         }
     }
+}
+
+/// Whether two names in lower case are one to a reader that takes `_` for `-`.
+fn same(own: &str, other: &str) -> bool {
+    let fold = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    own.len() == other.len() && own.bytes().map(fold).eq(other.bytes().map(fold))
 }
 
 /// Sets a route's identity headers. Claims were checked to be header-safe at verification.
@@ -89,6 +101,8 @@ mod tests {
             "X_Auth-Client_Id",
             "Authorization",
             "Proxy-Authorization",
+            "Forwarded",
+            "X-Real_IP",
             "X-Other",
         ] {
             request.append_header(name, "v").unwrap();

@@ -21,14 +21,15 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderName, HeaderValue, StatusCode};
 use pingora::http::{RequestHeader, ResponseHeader};
+use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 
 use crate::clock::Clock;
-use crate::http::Bridge;
+use crate::http::{Bridge, ConnState};
 use crate::lifecycle::{Clients, Published};
 use crate::telemetry::{CodeClass, DenialLog, Log, Metrics, RouteMetrics};
 
@@ -141,6 +142,9 @@ impl ProxyHttp for Gateway {
     fn new_ctx(&self) -> RequestContext {
         RequestContext::new()
     }
+
+    /// None: Pingora's default is a compression that is switched off, set up for each request.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
     /// Limits, then our own endpoints, then route, token and rules.
     async fn request_filter(
@@ -308,16 +312,25 @@ fn raw(session: &Session) -> Option<Bytes> {
         .map(|h1| h1.get_headers_raw_bytes())
 }
 
-/// Whatever the client says about itself is replaced by what the connection says.
+/// For a session that no guard made.
+fn address_of(session: &Session) -> Option<HeaderValue> {
+    let address = session.client_addr()?.as_inet()?.ip();
+    HeaderValue::try_from(address.to_string()).ok()
+}
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What the client says about itself is replaced by what the connection says; other fields of that
+/// kind are stripped with the identity headers.
 fn forwarded_for(session: &Session, request: &mut RequestHeader) -> Result<()> {
-    request.remove_header("Forwarded");
-    request.remove_header("X-Real-IP");
-    match session.client_addr().and_then(|address| address.as_inet()) {
-        Some(address) => request.insert_header("X-Forwarded-For", address.ip().to_string())?,
-        None => drop(request.remove_header("X-Forwarded-For")),
+    let known = ConnState::with_current(|conn| conn.forwarded_for().cloned());
+    match known.unwrap_or_else(|| address_of(session)) {
+        Some(address) => request.insert_header("X-Forwarded-For", address)?,
+        None => drop(request.remove_header(&X_FORWARDED_FOR)),
     }
     let tls = session
         .digest()
         .is_some_and(|digest| digest.ssl_digest.is_some());
-    request.insert_header("X-Forwarded-Proto", if tls { "https" } else { "http" })
+    let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
+    request.insert_header("X-Forwarded-Proto", scheme)
 }

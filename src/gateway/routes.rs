@@ -64,10 +64,12 @@ pub enum IdentityClaim {
 }
 
 impl Matcher {
-    /// Whether the request is this route's. `host` is lower case and has no port.
+    /// Whether the request is this route's. `host` has no port.
     #[must_use]
     pub fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
-        self.host.as_deref().is_none_or(|wanted| wanted == host)
+        self.host
+            .as_deref()
+            .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
             && self.path.takes(path)
             && (self.methods.is_empty() || self.methods.contains(method))
     }
@@ -126,6 +128,7 @@ mod tests {
             methods: vec![Method::GET],
         };
         assert!(matcher.takes("a.test", "/x", &Method::GET));
+        assert!(matcher.takes("A.Test", "/x", &Method::GET));
         assert!(!matcher.takes("b.test", "/x", &Method::GET));
         assert!(!matcher.takes("a.test", "/x/", &Method::GET));
         assert!(!matcher.takes("a.test", "/x", &Method::HEAD));

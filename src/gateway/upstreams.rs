@@ -10,7 +10,7 @@ use pingora::lb::LoadBalancer;
 use pingora::lb::selection::RoundRobin;
 use pingora::protocols::tls::CaType;
 use pingora::tls::RootCertStore;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer as _, PeerOptions};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -78,14 +78,12 @@ pub struct Upstream {
     pub name: String,
     /// Metrics.
     pub metrics: Arc<UpstreamMetrics>,
+    /// Chooses among several endpoints.
     balancer: LoadBalancer<RoundRobin>,
+    /// One for each endpoint, ready to be copied.
+    peers: Vec<HttpPeer>,
     /// How many endpoints there are, hence how many to try.
     pub endpoints: usize,
-    server_name: Option<String>,
-    /// Keeps idle connections apart from those of other upstreams: whom to trust is not among what
-    /// Pingora compares, so one that another upstream's authority vouched for would be used here.
-    group: u64,
-    options: PeerOptions,
 }
 
 impl std::fmt::Debug for Upstream {
@@ -124,30 +122,38 @@ impl Upstream {
         if let Some(ca_file) = spec.tls.as_ref().and_then(|tls| tls.ca_file.as_ref()) {
             options.ca = Some(trusted(&spec.name, ca_file)?);
         }
+        let server_name = spec.tls.as_ref().map(|tls| tls.server_name.clone());
+        let peer = |address: &SocketAddr| {
+            let sni = server_name.clone().unwrap_or_default();
+            let mut peer = HttpPeer::new(*address, server_name.is_some(), sni);
+            peer.group_key = group(&spec.name);
+            peer.options = options.clone();
+            peer
+        };
         Ok(Self {
             name: spec.name.clone(),
             metrics,
             endpoints: addresses.len(),
             balancer,
-            server_name: spec.tls.as_ref().map(|tls| tls.server_name.clone()),
-            group: group(&spec.name),
-            options,
+            peers: addresses.iter().map(peer).collect(),
         })
     }
 
     /// The next endpoint in turn.
     #[must_use]
     pub fn next_peer(&self) -> Option<Box<HttpPeer>> {
+        if let [only] = self.peers.as_slice() {
+            return Some(Box::new(only.clone()));
+        }
         let backend = self.balancer.select(b"", self.endpoints)?;
-        let sni = self.server_name.clone().unwrap_or_default();
-        let mut peer = HttpPeer::new(backend.addr, self.server_name.is_some(), sni);
-        peer.group_key = self.group;
-        peer.options = self.options.clone();
-        Some(Box::new(peer))
+        let chosen = |peer: &&HttpPeer| *peer.address() == backend.addr;
+        self.peers.iter().find(chosen).cloned().map(Box::new)
     }
 }
 
-/// A number of its own for each upstream; their names are unique.
+/// A number of its own for each upstream; their names are unique. It keeps idle connections apart
+/// from those of other upstreams: whom to trust is not among what Pingora compares, so one that
+/// another upstream's authority vouched for would be used here.
 fn group(name: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
     name.hash(&mut hasher);

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use http::HeaderValue;
+
 tokio::task_local! {
     static CURRENT: Arc<ConnState>;
 }
@@ -21,6 +23,7 @@ tokio::task_local! {
 /// On HTTP/2 all streams of a connection share it: cutting it ends them all.
 pub struct ConnState {
     peer: Option<SocketAddr>,
+    forwarded_for: Option<HeaderValue>,
     tls: bool,
     cut: AtomicBool,
     waiting: Mutex<Waiting>,
@@ -39,6 +42,7 @@ impl ConnState {
     pub fn new(peer: Option<SocketAddr>, tls: bool) -> Arc<Self> {
         Arc::new(Self {
             peer,
+            forwarded_for: peer.and_then(|peer| peer.ip().to_string().try_into().ok()),
             tls,
             cut: AtomicBool::new(false),
             waiting: Mutex::default(),
@@ -51,6 +55,12 @@ impl ConnState {
         CURRENT.try_with(Arc::clone).ok()
     }
 
+    /// Lets `read` look at the connection that the calling task serves; `None` outside a guarded
+    /// listener.
+    pub fn with_current<R>(read: impl FnOnce(&Self) -> R) -> Option<R> {
+        CURRENT.try_with(|conn| read(conn)).ok()
+    }
+
     /// Runs `work` as part of this connection.
     pub async fn scope<F: Future>(self: Arc<Self>, work: F) -> F::Output {
         CURRENT.scope(self, work).await
@@ -60,6 +70,12 @@ impl ConnState {
     #[must_use]
     pub const fn peer(&self) -> Option<SocketAddr> {
         self.peer
+    }
+
+    /// The downstream address as the value of `X-Forwarded-For`, written once a connection.
+    #[must_use]
+    pub const fn forwarded_for(&self) -> Option<&HeaderValue> {
+        self.forwarded_for.as_ref()
     }
 
     /// Whether the connection is under TLS.

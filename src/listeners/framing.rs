@@ -16,50 +16,84 @@ const LENGTH: &str = "the length of the request body is ambiguous";
 const CODING: &str = "the only transfer coding of a request is chunked, on HTTP/1.1";
 const TOO_LONG: &str = "the request body is too large";
 
+/// The fields that frame a request: how often each stands there, and its first value.
+#[derive(Default)]
+struct Framing<'a> {
+    host: Values<'a>,
+    length: Values<'a>,
+    coding: Values<'a>,
+}
+
+#[derive(Default)]
+struct Values<'a> {
+    first: Option<&'a [u8]>,
+    repeated: bool,
+}
+
+impl<'a> Values<'a> {
+    const fn add(&mut self, value: &'a [u8]) {
+        match self.first {
+            None => self.first = Some(value),
+            Some(_) => self.repeated = true,
+        }
+    }
+}
+
+impl<'a> Framing<'a> {
+    fn of(fields: &[httparse::Header<'a>]) -> Self {
+        let mut framing = Self::default();
+        for field in fields {
+            // Most fields are told apart by the length of their name.
+            let (values, name) = match field.name.len() {
+                4 => (&mut framing.host, "host"),
+                14 => (&mut framing.length, "content-length"),
+                17 => (&mut framing.coding, "transfer-encoding"),
+                _ => continue,
+            };
+            if field.name.eq_ignore_ascii_case(name) {
+                values.add(field.value);
+            }
+        }
+        framing
+    }
+}
+
 /// What is wrong with a header that parses.
 pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode, &'static str)> {
-    let values = |name: &'static str| {
-        let of_name = move |field: &&httparse::Header<'_>| field.name.eq_ignore_ascii_case(name);
-        request
-            .headers
-            .iter()
-            .filter(of_name)
-            .map(|field| field.value)
-    };
     let bad = |rule| Some((StatusCode::BAD_REQUEST, rule));
-    let mut hosts = values("host");
-    let host = hosts.next();
-    if hosts.next().is_some() {
+    let framing = Framing::of(request.headers);
+    if framing.host.repeated {
         return bad(HOST);
     }
+    let host = framing.host.first;
     if host.is_some_and(|host| host.contains(&b'@')) {
         return bad(USER);
     }
     let target = request.path.unwrap_or_default();
-    if target.contains('#') {
-        return bad(FRAGMENT);
-    }
-    let path = match absolute(target) {
-        Some((authority, path)) if Some(authority.as_bytes()) == host => path,
-        None if target.starts_with('/') => target,
-        _ => return bad(TARGET),
-    };
-    if !path.is_empty() && path.parse::<PathAndQuery>().is_err() {
-        return bad(CHARACTER);
+    if !is_plain(target) {
+        if target.contains('#') {
+            return bad(FRAGMENT);
+        }
+        let path = match absolute(target) {
+            Some((authority, path)) if Some(authority.as_bytes()) == host => path,
+            None if target.starts_with('/') => target,
+            _ => return bad(TARGET),
+        };
+        if !path.is_empty() && path.parse::<PathAndQuery>().is_err() {
+            return bad(CHARACTER);
+        }
     }
 
-    let mut lengths = values("content-length");
-    let mut codings = values("transfer-encoding");
-    match (lengths.next(), codings.next()) {
+    match (framing.length.first, framing.coding.first) {
         (Some(_), Some(_)) => bad(LENGTH),
         (None, Some(coding)) => {
             let chunked = coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
-            let only = chunked && codings.next().is_none() && request.version == Some(1);
+            let only = chunked && !framing.coding.repeated && request.version == Some(1);
             if only { None } else { bad(CODING) }
         }
         (Some(length), None) => {
             let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
-            if !digits || lengths.next().is_some() {
+            if !digits || framing.length.repeated {
                 return bad(LENGTH);
             }
             let text = std::str::from_utf8(length).unwrap_or_default();
@@ -74,6 +108,19 @@ pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode
     }
 }
 
+/// Whether a target is the ordinary kind, which none of the rules forbids: a path, perhaps with a
+/// query, of the characters that nearly all have. The others take the long way.
+fn is_plain(target: &str) -> bool {
+    let ordinary = |byte: u8| {
+        byte.is_ascii_alphanumeric()
+            || matches!(
+                byte,
+                b'/' | b'.' | b'-' | b'_' | b'~' | b'?' | b'=' | b'&' | b'%' | b','
+            )
+    };
+    target.starts_with('/') && target.len() <= 4096 && target.bytes().all(ordinary)
+}
+
 /// Authority and path of an absolute target (RFC 9112 §3.2.2).
 fn absolute(target: &str) -> Option<(&str, &str)> {
     let (scheme, rest) = target.split_once("://")?;
@@ -86,6 +133,8 @@ fn absolute(target: &str) -> Option<(&str, &str)> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn status(head: &str) -> Option<u16> {
@@ -127,6 +176,18 @@ mod tests {
             "GET http://a#@b/ HTTP/1.1\r\nHost: a",
         ] {
             assert_eq!(status(bad), Some(400), "{bad}");
+        }
+    }
+
+    proptest! {
+        /// The short way may only be taken where the long way finds nothing.
+        #[test]
+        fn a_plain_target_breaks_no_rule(target in "/?[a-zA-Z0-9/._~?=&%,:#@ -]{0,40}") {
+            if is_plain(&target) {
+                prop_assert!(target.starts_with('/') && !target.contains('#'));
+                prop_assert!(absolute(&target).is_none());
+                prop_assert!(target.parse::<PathAndQuery>().is_ok());
+            }
         }
     }
 

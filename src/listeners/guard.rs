@@ -11,6 +11,7 @@
 //! where a request stands. HTTP/1.1 pipelining must stay off in the sessions, as it is by default.
 
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,15 +27,16 @@ use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::Shared;
-use super::head::{self, End, Patience};
+use super::head::{self, End, Patience, Waits};
 use super::sources::Sources;
-use super::stop::{Stop, Token};
+use super::stop::{Requests, Stop, Token};
 use super::stream::GuardedStream;
 use crate::gateway::limits::Limits;
 use crate::http::{ConnState, Refusal};
+use crate::telemetry::WorkerMetrics;
 
 /// A client that takes nothing for so long has no use for the rest.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -78,6 +80,8 @@ pub struct Guarded<A> {
     sources: Arc<Sources>,
     shared: Shared,
     options: HttpServerOptions,
+    worker: Option<Arc<WorkerMetrics>>,
+    requests: Arc<Requests>,
 }
 
 impl<A: HttpServerApp> Guarded<A> {
@@ -90,13 +94,21 @@ impl<A: HttpServerApp> Guarded<A> {
         let mut options = app.server_options().cloned().unwrap_or_default();
         options.h2c = false;
         options.h2_idle_timeout = Some(shared.settings.keepalive_timeout);
+        let requests = shared.stop.requests_of_a_listener();
         Self {
             app: Arc::new(app),
             tls,
             sources,
             shared,
             options,
+            worker: None,
+            requests,
         }
+    }
+
+    /// Counts the open connections there.
+    pub(super) fn counted(self, worker: Option<Arc<WorkerMetrics>>) -> Self {
+        Self { worker, ..self }
     }
 
     pub(super) const fn stop(&self) -> &Arc<Stop> {
@@ -130,9 +142,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
     async fn serve_h1(&self, mut stream: Stream, conn: &Arc<ConnState>, shutdown: &ShutdownWatch) {
         let mut waiting = shutdown.clone();
         let mut patience = self.first_patience();
+        let timer = pin!(sleep(patience.idle));
+        let stopping = pin!(async { drop(waiting.wait_for(|stop| *stop).await) });
+        let mut waits = Waits::new(timer, stopping);
         let mut settings = None;
         loop {
-            let head = match head::read(&mut stream, patience, &mut waiting).await {
+            let head = match head::read(&mut stream, patience, &mut waits).await {
                 Ok(head) => head,
                 Err(End::TooLarge) => return self.refuse(stream, conn.peer(), TOO_LARGE).await,
                 Err(end) => {
@@ -173,7 +188,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         conn: &Arc<ConnState>,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        let _in_flight = self.stop().request_in_flight();
+        let _in_flight = self.requests.begin();
         Arc::clone(conn)
             .scope(self.app.process_new_http(session, shutdown))
             .await
@@ -244,6 +259,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             log::debug!(target: "portcullis::listeners", "{peer:?}: too many connections");
             return None;
         };
+        let _open = self.worker.as_ref().map(|worker| worker.connection());
         let stream = self.secure(stream, &mut shutdown.clone()).await?;
         let conn = ConnState::new(peer, self.tls.is_some());
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));

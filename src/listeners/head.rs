@@ -6,14 +6,15 @@
 //! lenient rule there is (RFC 9112 §2.2: a bare LF may end a line), so that the parser behind never
 //! has to wait for more; whether the header is any good is for the parser and the gateway to say.
 
+use std::mem::MaybeUninit;
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::StatusCode;
 use pingora::protocols::Stream;
-use pingora::server::ShutdownWatch;
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep};
 
 use super::framing;
 
@@ -49,13 +50,48 @@ pub(super) enum End {
     Stopping,
 }
 
+/// What a reader waits for beside its client. Both live as long as the connection: to set them up
+/// for each header would cost more than to read it.
+pub(super) struct Waits<'a> {
+    /// Fires at the deadline or earlier, and is then set again.
+    timer: Pin<&'a mut Sleep>,
+    /// Ends when the service stops.
+    stopping: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+}
+
+impl<'a> Waits<'a> {
+    /// With a timer of any length, and a future that ends when the service stops.
+    pub(super) fn new(
+        timer: Pin<&'a mut Sleep>,
+        stopping: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+    ) -> Self {
+        Self { timer, stopping }
+    }
+}
+
+/// Ends at `deadline`. Deadlines of later headers mostly lie later, so `timer` is left alone until
+/// it fires; only an earlier one moves it.
+async fn expired(mut timer: Pin<&mut Sleep>, deadline: Instant) {
+    if timer.deadline() > deadline {
+        timer.as_mut().reset(deadline);
+    }
+    loop {
+        timer.as_mut().await;
+        if Instant::now() >= deadline {
+            return;
+        }
+        timer.as_mut().reset(deadline);
+    }
+}
+
 /// Reads until a header is complete, or cannot become valid any more: then it goes to the parser
 /// as it is, whose business the answer is. What follows the header comes along.
 pub(super) async fn read(
     stream: &mut Stream,
     patience: Patience,
-    shutdown: &mut ShutdownWatch,
+    waits: &mut Waits<'_>,
 ) -> Result<BytesMut, End> {
+    let Waits { timer, stopping } = waits;
     let mut head = BytesMut::with_capacity(INITIAL);
     let mut scan = Scan::default();
     let mut deadline = Instant::now() + patience.idle;
@@ -64,20 +100,20 @@ pub(super) async fn read(
             // What has arrived is served, also when time is up or the service stops.
             biased;
             read = stream.read_buf(&mut head) => read,
-            () = sleep_until(deadline) => {
+            () = expired(timer.as_mut(), deadline) => {
                 return Err(if head.is_empty() { End::Idle } else { End::Slow });
             }
-            _ = shutdown.wait_for(|stop| *stop) => return Err(End::Stopping),
+            () = stopping.as_mut() => return Err(End::Stopping),
         };
         let fresh = match read {
             Ok(0) | Err(_) => return Err(End::Closed),
             Ok(read) => head.len() == read,
         };
-        if fresh && let Some(limit) = patience.header {
-            deadline = Instant::now() + limit;
-        }
         if scan.ends(&head) {
             return Ok(head);
+        }
+        if fresh && let Some(limit) = patience.header {
+            deadline = Instant::now() + limit;
         }
         if head.len() > patience.max_bytes {
             return Err(End::TooLarge);
@@ -89,9 +125,10 @@ pub(super) async fn read(
 /// has no Log ID, or would repair it before the gateway sees it. Everything else is for the gateway
 /// to judge.
 pub(super) fn refusal(head: &[u8]) -> Option<(StatusCode, &'static str)> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut request = httparse::Request::new(&mut fields);
-    match request.parse(head) {
+    // Left uninitialised: to clear all of it for each request would cost as much as the parsing.
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut request = httparse::Request::new(&mut []);
+    match request.parse_with_uninit_headers(head, &mut fields) {
         Ok(httparse::Status::Complete(_)) if request.method == Some("CONNECT") => Some((
             StatusCode::METHOD_NOT_ALLOWED,
             "the method CONNECT is not allowed",
@@ -162,6 +199,8 @@ const fn is_method_byte(byte: u8) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+
     use pingora::protocols::http::ServerSession;
     use proptest::prelude::*;
     use tokio::sync::watch;
@@ -245,6 +284,9 @@ mod tests {
     async fn what_has_arrived_is_served_even_while_stopping() {
         let (mut client, server) = tokio::io::duplex(256);
         let (_stop, mut watch) = watch::channel(true);
+        let timer = pin!(tokio::time::sleep(Duration::from_secs(60)));
+        let stopping = pin!(async { drop(watch.wait_for(|stop| *stop).await) });
+        let mut waits = Waits::new(timer, stopping);
         tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\n\r\n")
             .await
             .unwrap();
@@ -255,10 +297,47 @@ mod tests {
             max_bytes: 1024,
         };
         let mut stream: Stream = Box::new(server);
-        assert!(read(&mut stream, patience, &mut watch).await.is_ok());
+        assert!(read(&mut stream, patience, &mut waits).await.is_ok());
         assert_eq!(
-            read(&mut stream, patience, &mut watch).await,
+            read(&mut stream, patience, &mut waits).await,
             Err(End::Stopping)
         );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_deadline_holds_wherever_the_timer_of_the_connection_stands() {
+        let (seconds, started) = (Duration::from_secs, Instant::now());
+        let timer = pin!(tokio::time::sleep(seconds(5)));
+        let stopping = pin!(std::future::pending());
+        let mut waits = Waits::new(timer, stopping);
+        let (mut client, server) = tokio::io::duplex(256);
+        let mut stream: Stream = Box::new(server);
+        let patience = |idle| Patience {
+            idle: seconds(idle),
+            header: Some(seconds(3)),
+            max_bytes: 1024,
+        };
+        // Later than the timer, earlier than the timer, and moved by the first byte.
+        assert_eq!(
+            read(&mut stream, patience(8), &mut waits).await,
+            Err(End::Idle)
+        );
+        assert_eq!(started.elapsed().as_secs(), 8);
+        // Given up before its time, with the timer set to it.
+        let early = tokio::time::timeout(seconds(0), read(&mut stream, patience(60), &mut waits));
+        assert!(early.await.is_err());
+        assert_eq!(
+            read(&mut stream, patience(2), &mut waits).await,
+            Err(End::Idle)
+        );
+        assert_eq!(started.elapsed().as_secs(), 10);
+        tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP")
+            .await
+            .unwrap();
+        assert_eq!(
+            read(&mut stream, patience(60), &mut waits).await,
+            Err(End::Slow)
+        );
+        assert_eq!(started.elapsed().as_secs(), 13);
     }
 }

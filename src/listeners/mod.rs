@@ -6,7 +6,7 @@
 //! and not by Pingora's listener, because there a handshake may take a minute, is counted nowhere,
 //! and a broken certificate file panics inside the service task.
 //!
-//! May import `http`, `log_id` and `gateway::limits`; only `app` and `cli` build on it.
+//! May import `http`, `log_id`, `telemetry` and `gateway::limits`; only `app` and `cli` build on it.
 
 #[cfg(any(test, feature = "testing"))]
 mod ephemeral;
@@ -30,6 +30,7 @@ use pingora::server::configuration::ServerConf;
 
 use crate::gateway::limits::Limits;
 use crate::http::{LocalApp, RefusalLog};
+use crate::telemetry::WorkerMetrics;
 
 #[cfg(any(test, feature = "testing"))]
 pub use ephemeral::{Ephemeral, start_on_ephemeral};
@@ -77,8 +78,9 @@ impl Shared {
 /// Pingora's configuration for our way of running it: one thread per service, and a grace period
 /// that never matters because [`run`] ends the server itself.
 ///
-/// The work-stealing kind of runtime has nobody to steal from with one thread, but the other kind
-/// leaves handles of ended runtimes behind, which a later thread of the same number then spawns on.
+/// With one thread there is nobody to steal from. The other kind of runtime costs about 1 % less, but
+/// leaves handles behind when it ends, which a later thread of the same number then spawns on: only
+/// for a process with one server in its life, see `cli::serve`.
 #[must_use]
 pub fn server_conf(grace: Duration) -> ServerConf {
     ServerConf {
@@ -90,28 +92,41 @@ pub fn server_conf(grace: Duration) -> ServerConf {
     }
 }
 
-/// The services of one proxy listener: `shards` single-threaded ones on the same port, each with
-/// the proxy that `make` builds and its own upstream connections. The kernel spreads connections.
+/// How a proxy listener is spread over threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread {
+    /// Services, each with a socket, upstream connections and a runtime of its own.
+    pub services: usize,
+    /// Threads of each.
+    pub threads: usize,
+}
+
+/// The services of one proxy listener, all on the same port, each with the proxy that `make` builds
+/// for its number and the place where its open connections are counted. The kernel spreads
+/// connections over them.
 ///
 /// # Errors
-/// When the TLS files cannot be used or the shards exceed [`MAX_SOCKETS`].
+/// When the TLS files cannot be used or the services exceed [`MAX_SOCKETS`].
 pub fn proxy_listeners<P>(
     conf: &Arc<ServerConf>,
     spec: &ListenerSpec,
-    shards: usize,
+    spread: Spread,
     sources: &Arc<Sources>,
     shared: &Shared,
-    make: impl Fn() -> P,
+    make: impl Fn(usize) -> (P, Option<Arc<WorkerMetrics>>),
 ) -> Result<Vec<Listener<HttpProxy<P>>>, ListenError>
 where
     P: ProxyHttp + Send + Sync + 'static,
     P::CTX: Send + Sync,
 {
-    let mut listeners = Vec::with_capacity(shards);
-    for (shard, address) in shard_addresses(spec.address, shards)?.iter().enumerate() {
-        let guarded = shared.guard(http_proxy(conf, make()), sources, spec)?;
+    let Spread { services, threads } = spread;
+    let mut listeners = Vec::with_capacity(services);
+    for (shard, address) in shard_addresses(spec.address, services)?.iter().enumerate() {
+        let (proxy, counted) = make(shard);
+        let guarded = shared.guard(http_proxy(conf, proxy), sources, spec)?;
         let name = format!("proxy {} #{shard}", spec.address);
-        listeners.push(Listener::new(name, address, shards > 1, guarded));
+        let listener = Listener::new(name, address, services > 1, guarded.counted(counted));
+        listeners.push(listener.with_threads(threads));
     }
     Ok(listeners)
 }

@@ -17,7 +17,7 @@ use super::stop::Stop;
 /// Pause between two looks at whether a listener is open.
 const LOOK_AGAIN: Duration = Duration::from_millis(1);
 
-/// One listening socket with one thread and one guarded application: add it to a Pingora server.
+/// One listening socket with its threads and one guarded application: add it to a Pingora server.
 pub struct Listener<A> {
     service: Service<Guarded<A>>,
     /// As Pingora's socket table knows it.
@@ -26,8 +26,8 @@ pub struct Listener<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
-    /// A listener on `address`, spelt as Pingora's socket table shall know it. With `share_port`
-    /// others can listen on the same port and the kernel spreads the connections.
+    /// A listener with one thread on `address`, spelt as Pingora's socket table shall know it. With
+    /// `share_port` others can listen on the same port and the kernel spreads the connections.
     pub(super) fn new(name: String, address: &str, share_port: bool, guarded: Guarded<A>) -> Self {
         let stop = Arc::clone(guarded.stop());
         stop.expect_listener();
@@ -50,6 +50,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Listener<A> {
             address: address.to_owned(),
             stop,
         }
+    }
+}
+
+impl<A> Listener<A> {
+    /// With so many threads, which take work from each other.
+    pub(super) fn with_threads(mut self, threads: usize) -> Self {
+        self.service.threads = Some(threads);
+        self
     }
 }
 

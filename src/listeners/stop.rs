@@ -3,8 +3,8 @@
 //! In flight is: a TLS handshake, an HTTP/1 connection that is not waiting for its next request
 //! (those end the moment the stop begins), and an HTTP/2 stream.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use pingora::server::ShutdownWatch;
@@ -28,7 +28,8 @@ pub struct Stop {
     unopened: AtomicUsize,
     listening: AtomicUsize,
     busy: AtomicUsize,
-    requests: AtomicUsize,
+    /// Of each listener. The lock is taken to add one and to read the sum, never by a request.
+    requests: Mutex<Vec<Arc<Requests>>>,
     lost: AtomicBool,
 }
 
@@ -46,7 +47,7 @@ impl Stop {
             unopened: AtomicUsize::new(0),
             listening: AtomicUsize::new(0),
             busy: AtomicUsize::new(0),
-            requests: AtomicUsize::new(0),
+            requests: Mutex::default(),
             lost: AtomicBool::new(false),
         })
     }
@@ -78,7 +79,8 @@ impl Stop {
     /// Requests that are being served now.
     #[must_use]
     pub fn requests_in_flight(&self) -> usize {
-        self.requests.load(Ordering::SeqCst)
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.iter().map(|requests| requests.now()).sum()
     }
 
     /// Stops accepting and ends idle connections; what is in flight goes on.
@@ -139,16 +141,18 @@ impl Stop {
         Token::new(self, Counter::Busy)
     }
 
-    /// Counts a request.
-    pub(super) fn request_in_flight(self: &Arc<Self>) -> Token {
-        Token::new(self, Counter::Requests)
+    /// Where a listener counts its requests.
+    pub(super) fn requests_of_a_listener(&self) -> Arc<Requests> {
+        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = Arc::<Requests>::default();
+        requests.push(Arc::clone(&own));
+        own
     }
 
     const fn counter(&self, counter: Counter) -> &AtomicUsize {
         match counter {
             Counter::Listening => &self.listening,
             Counter::Busy => &self.busy,
-            Counter::Requests => &self.requests,
         }
     }
 }
@@ -157,7 +161,34 @@ impl Stop {
 enum Counter {
     Listening,
     Busy,
-    Requests,
+}
+
+/// Requests in flight on one listener; a cache line of its own, so that workers do not slow each
+/// other.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Requests(AtomicUsize);
+
+impl Requests {
+    /// Counts a request until the guard is dropped.
+    pub(super) fn begin(&self) -> InFlight<'_> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        InFlight(self)
+    }
+
+    fn now(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// One request in flight.
+#[derive(Debug)]
+pub(super) struct InFlight<'a>(&'a Requests);
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// One unit of a counter, given back when it is dropped.

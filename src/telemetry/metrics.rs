@@ -15,6 +15,7 @@ mod routes;
 mod service;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,6 +34,7 @@ use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
 pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
 use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
+pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
 
 /// Route label of requests to the issuer's own endpoints.
@@ -55,6 +57,8 @@ pub struct MetricsLabels<'a> {
     pub upstreams: &'a [&'a str],
     /// The endpoints of the admin API; `other` is added.
     pub admin_endpoints: &'a [&'a str],
+    /// The workers of the proxy listeners, as receipts name them.
+    pub workers: &'a [String],
 }
 
 /// The names that a route contributes.
@@ -76,6 +80,7 @@ pub struct Metrics {
     families: Vec<Family>,
     routes: HashMap<String, Arc<RouteMetrics>>,
     upstreams: HashMap<String, Arc<UpstreamMetrics>>,
+    workers: Vec<Arc<WorkerMetrics>>,
     /// In the order of [`CacheLookup::ALL`].
     auth_duration: Vec<Histogram>,
     cache: CacheMetrics,
@@ -104,6 +109,7 @@ impl Metrics {
         service::program(&mut to, labels.version)?;
         let routes = register_routes(&mut to, &routes)?;
         let upstreams = routes::register_upstreams(&mut to, labels.upstreams)?;
+        let workers = workers::register(&mut to, labels.workers)?;
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let cache = CacheMetrics::register(&mut to)?;
         let keys = KeyMetrics::register(&mut to)?;
@@ -117,6 +123,7 @@ impl Metrics {
             families,
             routes,
             upstreams,
+            workers,
             auth_duration,
             cache,
             keys,
@@ -151,6 +158,12 @@ impl Metrics {
     /// What the cache of verified tokens holds, and how many it has let go so far.
     pub fn token_cache(&self, entries: usize, bytes: u64, evictions: u64) {
         self.cache.show(entries, bytes, evictions);
+    }
+
+    /// The handles of a worker, by its number among all of them. To be asked at start and kept.
+    #[must_use]
+    pub fn worker(&self, number: usize) -> Option<Arc<WorkerMetrics>> {
+        self.workers.get(number).map(Arc::clone)
     }
 
     /// The handles of a key of ours or of its tombstone, created at 0 when new. At most 192 kids

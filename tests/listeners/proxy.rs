@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -14,7 +13,7 @@ use pingora::upstreams::peer::HttpPeer;
 use portcullis::gateway::limits::Limits;
 use portcullis::http::{Bridge, BridgeLimits, ConnState};
 use portcullis::listeners::{
-    Ephemeral, Finish, ListenerSpec, Stop, StopOutcome, proxy_listeners, run, server_conf,
+    Ephemeral, Finish, ListenerSpec, Spread, Stop, StopOutcome, proxy_listeners, run, server_conf,
     start_on_ephemeral,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -144,18 +143,26 @@ async fn shards_share_a_port_and_stop_together() {
     };
     let mut server = Server::new_with_opt_and_conf(None, server_conf(Duration::from_secs(10)));
     let conf = Arc::clone(&server.configuration);
-    let shard = AtomicUsize::new(0);
-    let make = || {
-        let number = shard.fetch_add(1, Ordering::Relaxed).to_string();
+    let make = |shard: usize| {
+        let number = shard.to_string();
         let router = Router::new().route("/", get(async move || number.clone()));
-        Numbered(Bridge::new(
-            router,
-            BridgeLimits::default(),
-            Arc::new(|_| {}),
-        ))
+        let bridge = Bridge::new(router, BridgeLimits::default(), Arc::new(|_| {}));
+        (Numbered(bridge), None)
     };
     let spec = ListenerSpec { address, tls: None };
-    let shards = proxy_listeners(&conf, &spec, 2, &setup.sources(), &setup.shared(), make).unwrap();
+    let spread = Spread {
+        services: 2,
+        threads: 1,
+    };
+    let shards = proxy_listeners(
+        &conf,
+        &spec,
+        spread,
+        &setup.sources(),
+        &setup.shared(),
+        make,
+    )
+    .unwrap();
     for listener in shards {
         server.add_service(listener);
     }

@@ -31,6 +31,7 @@ use portcullis::store::{
 };
 use portcullis::telemetry::{Format, Log, LogWriter, Metrics, MetricsLabels};
 use portcullis::testing::ManualClock;
+use portcullis::token::CacheLimits;
 use portcullis::token::issue::{Grant, mint};
 use portcullis::token::jose::TokenSigner;
 use portcullis::token::{RouteRules, verify};
@@ -250,6 +251,7 @@ impl Real {
             version: "model",
             routes: &[],
             upstreams: &[],
+            workers: &[],
             admin_endpoints: &[],
         };
         let parts = Parts {
@@ -265,6 +267,7 @@ impl Real {
             algorithm,
             timing: timing.clone(),
             audience: AUDIENCE.map(str::to_owned).to_vec(),
+            token_cache: CacheLimits::default(),
         };
         Self {
             runtime: tokio::runtime::Builder::new_current_thread()
@@ -521,7 +524,7 @@ impl Real {
                     let verdict = Verdict::Accepted {
                         kid: accepted.key.kid.clone(),
                         state: accepted.key.state.as_str(),
-                        client: accepted.claims.client_id,
+                        client: accepted.claims.client_id.clone(),
                     };
                     (verdict, open)
                 }

@@ -86,7 +86,13 @@ pub(super) fn server(
         .map_or(1, |listeners| listeners.proxy.len())
         .max(1);
     let others = 1 + usize::from(listeners.is_none_or(|listeners| listeners.metrics.is_some()));
-    let room = (MAX_SOCKETS.saturating_sub(others) / proxies).clamp(1, MAX_WORKERS);
+    let sharding = cx.maybe(&at.key("sharding"), raw.sharding.as_ref(), units::boolean);
+    let sharding = sharding.unwrap_or(true);
+    let room = if sharding {
+        (MAX_SOCKETS.saturating_sub(others) / proxies).clamp(1, MAX_WORKERS)
+    } else {
+        MAX_WORKERS
+    };
     let workers_at = at.key("workers");
     let workers = cx.maybe(&workers_at, raw.workers.as_ref(), |text| {
         if text == "auto" {
@@ -130,6 +136,7 @@ pub(super) fn server(
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     ServerSettings {
         workers: workers.unwrap_or_else(|| cores.min(room)),
+        sharding,
         shutdown_grace: grace.unwrap_or(Duration::from_secs(30)),
         token_cache: CacheLimits {
             entries: entries.unwrap_or(default.entries),

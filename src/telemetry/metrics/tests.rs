@@ -26,6 +26,7 @@ fn metrics() -> Metrics {
         ],
         upstreams: &["echo"],
         admin_endpoints: &["keys", "keys/rotate"],
+        workers: &["proxy 127.0.0.1:8080 worker 0".to_owned()],
     })
     .unwrap()
 }
@@ -37,6 +38,7 @@ fn exercise(metrics: &Metrics) {
     api.observe("GET", CodeClass::of(200), 0.002);
     drop(api.in_flight());
     metrics.upstream("echo").unwrap().observe(0.001);
+    drop(metrics.worker(0).unwrap().connection());
     metrics.auth_duration(CacheLookup::None, 0.0001);
     let series = metrics.key_series("k1");
     api.denied_by_purge(&series);
