@@ -16,7 +16,14 @@
 //!   late JWKS answer;
 //! - without the drain and with nobody held: 10 and 11, 51 and 94, 14 and 20 of 300.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::type_complexity,
+    reason = "test code"
+)]
 
 mod harness;
 
