@@ -143,9 +143,9 @@ fn crowded(live: usize, dead: usize, now: Timestamp) -> KeySet {
     let fresh = || {
         let generated = RingKeyGenerator.generate(Algorithm::Es256).unwrap();
         FreshKey {
-            kid: generated.kid.clone(),
+            kid: generated.kid,
             alg: generated.alg,
-            jwk: generated.jwk.clone(),
+            jwk: generated.jwk,
             sealed: SealedPrivate {
                 kek: String::new(),
                 sealed_at_revision: 0,

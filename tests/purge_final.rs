@@ -14,9 +14,16 @@
 //! - with the drain: 0 of 300 purges were followed by a late completion, in every run;
 //! - without the drain: 75 to 96 of 100 by a late acceptance, 78 to 95 by a late token, 65 to 94 by a
 //!   late JWKS answer;
-//! - without the drain and with nobody held: 10 and 11, 51 and 94, 14 and 20 of 300.
+//! - without the drain and with nobody held: 1 to 11, 26 to 94, 3 to 20 of 300.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "test code")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::type_complexity,
+    reason = "test code"
+)]
 
 mod harness;
 

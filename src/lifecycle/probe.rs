@@ -92,7 +92,7 @@ mod without_probe {
     use crate::lifecycle::Purpose;
 
     #[derive(Clone, Debug, Default)]
-    pub(in crate::lifecycle) struct Seat;
+    pub(in crate::lifecycle) struct Seat(());
 
     impl Seat {
         pub(in crate::lifecycle) const fn completing(&self, _: usize, _: Purpose, _: &Kid) {}
