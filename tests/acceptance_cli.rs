@@ -272,7 +272,7 @@ fn wrong_usage_is_code_2_and_says_what_would_be_right() {
         (&[][..], "Usage"),
         (&["sreve"], "serve"),
         (&["serve", "--confg", "x"], "--config"),
-        (&["keys", "rotate", "--seen-revision", "1"], "--purge"),
+        (&["keys", "rotate", "--kid", "k"], "--purge"),
         (
             &["keys", "rotate", "--purge", "--seen-revision", "one"],
             "one",

@@ -71,9 +71,9 @@ pub struct CacheLimits {
 }
 
 /// Verified tokens of one key.
-pub struct TokenCache(
-    Option<Cache<Box<[u8]>, Arc<Claims>, ByBytes, DefaultHashBuilder, Evictions>>,
-);
+pub struct TokenCache(Option<Verified>);
+
+type Verified = Cache<Box<[u8]>, Arc<Claims>, ByBytes, DefaultHashBuilder, Evictions>;
 
 impl TokenCache {
     /// An empty cache; `evictions` counts what it has to let go.
