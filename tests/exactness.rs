@@ -289,8 +289,23 @@ async fn history(gateway: &Gateway) -> Vec<Known> {
         &leaked,
     ));
 
-    // A revoked client's tokens, of live and of purged keys, belong here once clients can be
-    // revoked: `client_revoked`.
+    // A client that is disabled: its tokens of live and of purged keys fail for that alone.
+    let (status, body) = gateway
+        .admin_post(
+            "/admin/v1/clients",
+            json!({ "id": "gone", "scopes": ["read"] }),
+        )
+        .await;
+    assert!(status < 300, "{body}");
+    let disable = "/admin/v1/clients/gone/disable";
+    let (status, body) = gateway.admin_post(disable, json!({})).await;
+    assert_eq!(status, 200, "{body}");
+    let live = PrivateKey::active(gateway);
+    for (kind, key) in [("revoked", &live), ("revoked and purged", &leaked)] {
+        let mut claims = claims_with(gateway, "client_id", json!("gone"));
+        claims["iat"] = json!(now);
+        tokens.push(Known::bad(kind, key.mint(&claims), "client_revoked"));
+    }
 
     // Good ones, and bad ones of live keys.
     let (signs, next) = (PrivateKey::active(gateway), PrivateKey::pending(gateway));

@@ -133,16 +133,16 @@ pub(super) fn run(command: &RehearseCommand) -> Result<ExitCode, Failure> {
         command.kills,
         scratch.dir().display()
     ));
-    let outcome = perform(
+    let (scratch, outcome) = perform(
         &mut report,
         binary.clone(),
         scratch,
         control,
         (seed, command.kills),
     );
-    let (scratch, board) = match outcome {
-        Ok(finished) => finished,
-        Err((scratch, failure)) => {
+    let board = match outcome {
+        Ok(board) => board,
+        Err(failure) => {
             if !command.keep {
                 scratch.remove()?;
             }
@@ -197,7 +197,7 @@ fn perform(
     scratch: Scratch,
     control: Arc<Control>,
     (seed, kills): (u64, u32),
-) -> Result<(Scratch, Board), (Scratch, Failure)> {
+) -> (Scratch, Result<Board, Failure>) {
     let mut stage = Stage {
         binary,
         scratch,
@@ -226,15 +226,15 @@ fn perform(
         common,
         ..
     } = stage;
-    match acted {
-        _ if interrupted => Err((
-            scratch,
-            Failure::Other("interrupted; nothing is proven either way".to_owned()),
+    let outcome = match acted {
+        _ if interrupted => Err(Failure::Other(
+            "interrupted; nothing is proven either way".to_owned(),
         )),
-        Err(failure) => Err((scratch, failure)),
+        Err(failure) => Err(failure),
         Ok(()) => {
             judge::judge(&common.history, &mut board);
-            Ok((scratch, board))
+            Ok(board)
         }
-    }
+    };
+    (scratch, outcome)
 }

@@ -72,7 +72,7 @@ impl Stage {
     }
 
     /// Purges, and notes which keys are dead from when on.
-    pub(super) fn purge(&mut self, caller: &Caller, body: &Value) -> Result<Answer, String> {
+    pub(super) fn purge(&self, caller: &Caller, body: &Value) -> Result<Answer, String> {
         let answer = caller.admin_post(ROTATE, body)?;
         let said = answer.json();
         if !matches!(answer.status, 200 | 202) {

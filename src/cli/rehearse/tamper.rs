@@ -102,7 +102,7 @@ impl Stage {
         Ok(said)
     }
 
-    fn try_tampered(&mut self, what: &str, bytes: Option<&[u8]>) -> Result<Vec<String>, String> {
+    fn try_tampered(&self, what: &str, bytes: Option<&[u8]>) -> Result<Vec<String>, String> {
         let copy = self.scratch.path(COPY);
         let fail = |error: std::io::Error| format!("cannot copy the store: {error}");
         if copy.exists() {
