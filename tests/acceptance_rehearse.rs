@@ -173,10 +173,13 @@ fn the_other_algorithms_hold_too() {
     }
 }
 
+/// Makes a program that behaves like the gateway but for one thing.
+type Wrapper = fn(&Path) -> PathBuf;
+
 #[test]
 fn each_kind_of_breakage_is_named() {
     // Each with the invariants that it breaks for certain.
-    let breakages: [(&str, fn(&Path) -> PathBuf, &[u64]); 7] = [
+    let breakages: [(&str, Wrapper, &[u64]); 7] = [
         (
             "a restart brings the old keys back",
             older_store,

@@ -86,7 +86,7 @@ async fn inv10_callers_at_once_restarts_and_a_clock_set_back_get_one_activation_
     };
 
     gateway.clock.advance(Duration::from_secs(60));
-    let gateway = gateway.restart(options()).await;
+    let gateway = Box::pin(gateway.restart(options())).await;
     same(&gateway, "after a restart").await;
 
     gateway.clock.set(gateway.clock.now().minus(HOUR));
@@ -98,7 +98,7 @@ async fn inv10_callers_at_once_restarts_and_a_clock_set_back_get_one_activation_
     }
 
     // A gateway that starts with a clock set back knows only the time of the last commit.
-    let gateway = gateway.restart(options()).await;
+    let gateway = Box::pin(gateway.restart(options())).await;
     same(&gateway, "after a restart with the clock set back").await;
     assert_eq!(gateway.env.clock.now(), at);
     gateway.clock.advance(WINDOW - Duration::from_millis(1));
