@@ -12,6 +12,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    clippy::result_large_err,
     reason = "test code: it fails by panicking"
 )]
 

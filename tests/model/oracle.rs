@@ -259,6 +259,9 @@ pub struct Oracle {
     pub in_force: Rc<Book>,
     /// Receipts of purges that this process made.
     pub receipts: HashSet<Uuid>,
+    /// Places of the keys that a purge took out of force in this step: a step may also undo one
+    /// that it only just found in the store.
+    pub ended: Vec<usize>,
     uncertain: bool,
     fault: Option<Fault>,
 }
@@ -311,6 +314,7 @@ impl Oracle {
             stored: Rc::clone(&book),
             in_force: book,
             receipts: HashSet::new(),
+            ended: Vec::new(),
             uncertain: false,
             fault: None,
         }
@@ -814,7 +818,7 @@ impl Oracle {
         {
             self.receipts.insert(purge.id);
         }
-        self.in_force = Rc::clone(&self.stored);
+        self.put_in_force();
         self.uncertain = false;
         let now = clock.max(self.stored.high_water);
         Ok((Rc::clone(&self.stored), now))
@@ -831,11 +835,22 @@ impl Oracle {
             // A lost race is run again; nobody else was there.
             Some(Fault::Race) | None => {
                 self.stored = Rc::new(next);
-                self.in_force = Rc::clone(&self.stored);
+                self.put_in_force();
                 Ok(())
             }
             Some(Fault::Load) => unreachable!("every commit follows a load"),
         }
+    }
+
+    fn put_in_force(&mut self) {
+        let before = &self.in_force.keys;
+        let ends = |(at, key): &(usize, &Key)| {
+            let was_alive = before.get(*at).is_some_and(Key::verifies);
+            was_alive && key.stage == Stage::Purged
+        };
+        let keys = self.stored.keys.iter().enumerate();
+        self.ended.extend(keys.filter(ends).map(|(at, _)| at));
+        self.in_force = Rc::clone(&self.stored);
     }
 
     fn deprecate_active(&self, book: &mut Book, now: Timestamp) {

@@ -626,7 +626,7 @@ impl Play {
             aud: if legacy { OLD_AUDIENCE } else { "api" }.to_owned(),
             client: client.to_owned(),
             modern: !legacy || rng.chance(30),
-            scope: *rng.pick(&["read write", "admin", "other"]).expect("some"),
+            scope: rng.pick(&["read write", "admin", "other"]).expect("some"),
             iat,
             exp: iat + lives,
             nbf: None,
@@ -793,11 +793,12 @@ impl Play {
     fn compare_open(&mut self) -> Checked {
         let keys = &self.oracle.in_force.keys;
         for (open, born) in &self.open {
-            let purged = keys[*born].stage == Stage::Purged;
+            let purged = self.oracle.ended.contains(born);
             equal("a request is to be cut", &open.key_was_purged(), &purged)
                 .map_err(|error| format!("{error}; admitted by {:?}", keys[*born]))?;
         }
         self.open.retain(|(open, _)| !open.key_was_purged());
+        self.oracle.ended.clear();
         Ok(())
     }
 

@@ -340,7 +340,7 @@ impl Real {
     }
 
     /// It is over; what became of names.
-    pub fn end(&mut self) -> Names {
+    pub fn end(&self) -> Names {
         self.faulty.heal();
         let set = self.stored();
         Names {
