@@ -14,7 +14,7 @@ use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
 use crate::lifecycle::{Snapshot, state_label};
 use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
-use crate::token::{self, Claims, Refused, Rejection, RouteRules};
+use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
 
 use super::context::RequestContext;
 use super::limits::host_of;
@@ -35,13 +35,15 @@ struct Admission {
 }
 
 /// A refusal, owned, so that the snapshot is let go before anything is awaited.
-struct Denial {
-    rejection: Rejection,
-    kid: Option<String>,
+pub(super) struct Denial {
+    pub(super) rejection: Rejection,
+    pub(super) kid: Option<String>,
     client_id: Option<String>,
     alarm: Option<&'static str>,
     lookup: CacheLookup,
     purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
+    /// When another try may succeed.
+    pub(super) retry_after: Option<Duration>,
 }
 
 impl Gateway {
@@ -124,10 +126,13 @@ impl Gateway {
         rules: &RouteRules,
     ) -> Result<bool> {
         let started = Instant::now();
+        let limited = self.forger_waits(session);
+        let effort = limited.map_or(Effort::Full, |_wait| Effort::KnownOnly);
         let verdict = match bearer::token(&session.req_header().headers) {
             Err(rejection) => Err(Denial::of(rejection)),
-            Ok(token) => self.verify(token, rules, ctx.route.unwrap_or_default()),
+            Ok(token) => self.verify(effort, token, rules, ctx.route.unwrap_or_default()),
         };
+        let verdict = verdict.map_err(|denial| self.weigh(session, denial, limited));
         let lookup = match &verdict {
             Ok(admission) => admission.lookup,
             Err(denial) => denial.lookup,
@@ -151,6 +156,7 @@ impl Gateway {
     /// One snapshot, held from the look at the key to the permit; no lock, no waiting.
     fn verify(
         &self,
+        effort: Effort,
         token: &[u8],
         rules: &RouteRules,
         route: usize,
@@ -158,7 +164,8 @@ impl Gateway {
         self.parts.published.with(self.worker, |snapshot| {
             let now = self.parts.clock.now();
             let clients = self.parts.clients.view();
-            match token::verify(token, &snapshot.keys, rules, clients.revocations(), now) {
+            let (keys, revoked) = (&snapshot.keys, clients.revocations());
+            match token::verify_with(effort, token, keys, rules, revoked, now) {
                 Ok(accepted) => {
                     let admission = Admission {
                         permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
@@ -216,7 +223,8 @@ impl Gateway {
                 .field("peer", session.client_addr().map(ToString::to_string))
                 .emit();
         }
-        let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id);
+        let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id)
+            .after(denial.retry_after);
         reply.send(session).await.map(|()| true)
     }
 
@@ -248,6 +256,7 @@ impl Denial {
             alarm: None,
             lookup: CacheLookup::None,
             purged: None,
+            retry_after: None,
         }
     }
 
@@ -266,6 +275,7 @@ impl Denial {
             alarm: refused.alarm,
             lookup: lookup(refused.cached),
             purged,
+            retry_after: None,
         }
     }
 }
