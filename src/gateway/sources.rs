@@ -98,8 +98,11 @@ impl Forgers {
     /// Counts a forged token of `source`.
     pub fn note(&self, source: IpAddr, now: Timestamp) {
         let (key, now) = (key_of(source), micros(now));
-        self.table
-            .get_or_init(|| (0..SETS as usize * WAYS).map(|_| Place::default()).collect());
+        self.table.get_or_init(|| {
+            (0..SETS as usize * WAYS)
+                .map(|_| Place::default())
+                .collect()
+        });
         let Some(place) = self.set(key).and_then(|set| place_of(set, key)) else {
             return;
         };
@@ -336,7 +339,11 @@ mod tests {
         for (peer, fields, source) in [
             ("10.0.0.1", &["192.0.2.1"][..], "192.0.2.1"),
             ("10.0.0.1", &["198.51.100.9, 192.0.2.1"], "192.0.2.1"),
-            ("10.0.0.1", &["198.51.100.9", "192.0.2.1,10.0.0.2"], "192.0.2.1"),
+            (
+                "10.0.0.1",
+                &["198.51.100.9", "192.0.2.1,10.0.0.2"],
+                "192.0.2.1",
+            ),
             ("10.0.0.1", &["2001:db8::1"], "2001:db8::1"),
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["10.0.0.2"], "10.0.0.1"),

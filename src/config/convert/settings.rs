@@ -134,11 +134,10 @@ pub(super) fn server(
         if text == "auto" {
             return Ok(None);
         }
-        let number =
-            units::number_within(text, 1, 20).map_err(|broken| Broken {
-                rule: "`auto` or a whole number from 1 to 20".into(),
-                ..broken
-            })?;
+        let number = units::number_within(text, 1, 20).map_err(|broken| Broken {
+            rule: "`auto` or a whole number from 1 to 20".into(),
+            ..broken
+        })?;
         Ok(Some(number as usize))
     });
     let workers = workers.flatten();
