@@ -42,8 +42,6 @@ pub(super) struct Denial {
     alarm: Option<&'static str>,
     lookup: CacheLookup,
     purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
-    /// When another try may succeed.
-    pub(super) retry_after: Option<Duration>,
 }
 
 impl Gateway {
@@ -147,7 +145,7 @@ impl Gateway {
                 Ok(false)
             }
             Err(denial) => {
-                self.refuse_token(session, ctx, prepared, rules, &denial)
+                self.refuse_token(session, ctx, prepared, rules, &denial, limited)
                     .await
             }
         }
@@ -190,6 +188,7 @@ impl Gateway {
         prepared: &PreparedRoute,
         rules: &RouteRules,
         denial: &Denial,
+        limited: Option<Duration>,
     ) -> Result<bool> {
         match &denial.purged {
             Some((series, recovery)) => {
@@ -224,7 +223,7 @@ impl Gateway {
                 .emit();
         }
         let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id)
-            .after(denial.retry_after);
+            .after(limited.filter(|_wait| denial.rejection == Rejection::RateLimited));
         reply.send(session).await.map(|()| true)
     }
 
@@ -256,7 +255,6 @@ impl Denial {
             alarm: None,
             lookup: CacheLookup::None,
             purged: None,
-            retry_after: None,
         }
     }
 
@@ -275,7 +273,6 @@ impl Denial {
             alarm: refused.alarm,
             lookup: lookup(refused.cached),
             purged,
-            retry_after: None,
         }
     }
 }

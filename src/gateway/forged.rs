@@ -34,7 +34,6 @@ impl Gateway {
         match limited {
             Some(_) if forged || denial.rejection == Rejection::RateLimited => {
                 denial.rejection = Rejection::RateLimited;
-                denial.retry_after = limited;
             }
             None if forged => {
                 if let (Some(forgers), Some(source)) = (&self.parts.forgers, self.source(session)) {

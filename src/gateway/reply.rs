@@ -89,8 +89,8 @@ impl Reply {
     #[must_use]
     pub(super) fn after(self, wait: Option<Duration>) -> Self {
         Self {
-            // Rounded up, and never 0: that would ask for a loop.
-            retry_after: wait.map(|wait| wait.as_millis().div_ceil(1000).max(1) as u64),
+            // Rounded up: 0 would ask for a loop.
+            retry_after: wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
             ..self
         }
     }

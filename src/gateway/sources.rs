@@ -18,7 +18,7 @@ use super::limits::ForgedTokens;
 const WAYS: usize = 8;
 
 /// Sets of places; 65,536 places in all, 1 MiB.
-const SETS: u64 = 8192;
+const SETS: usize = 8192;
 
 const MICROS_PER_SECOND: u64 = 1_000_000;
 
@@ -98,11 +98,8 @@ impl Forgers {
     /// Counts a forged token of `source`.
     pub fn note(&self, source: IpAddr, now: Timestamp) {
         let (key, now) = (key_of(source), micros(now));
-        self.table.get_or_init(|| {
-            (0..SETS as usize * WAYS)
-                .map(|_| Place::default())
-                .collect()
-        });
+        self.table
+            .get_or_init(|| (0..SETS * WAYS).map(|_| Place::default()).collect());
         let Some(place) = self.set(key).and_then(|set| place_of(set, key)) else {
             return;
         };
@@ -123,7 +120,7 @@ impl Forgers {
 
     /// The places that the source may have; `None` while there is no table.
     fn set(&self, key: u64) -> Option<&[Place]> {
-        let set = usize::try_from(self.hash.hash_one(key) % SETS).ok()?;
+        let set = usize::try_from(self.hash.hash_one(key) % SETS as u64).ok()?;
         self.table.get()?.chunks_exact(WAYS).nth(set)
     }
 }
