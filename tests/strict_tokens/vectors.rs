@@ -20,14 +20,16 @@ type Counts = BTreeMap<(&'static str, String), usize>;
 fn public_half(group: &Value) -> Option<(Algorithm, PublicJwk)> {
     let key = &group["public"];
     let text = |name: &str| key[name].as_str().unwrap_or_default().to_owned();
-    match (text("kty").as_str(), text("alg").as_str(), text("crv").as_str()) {
+    match (
+        text("kty").as_str(),
+        text("alg").as_str(),
+        text("crv").as_str(),
+    ) {
         ("EC", "ES256" | "", "P-256") => {
             Some((Algorithm::Es256, PublicJwk::ec(text("x"), text("y"))))
         }
         ("RSA", "RS256" | "", _) => Some((Algorithm::Rs256, PublicJwk::rsa(text("n"), text("e")))),
-        ("OKP", "EdDSA" | "", "Ed25519") => {
-            Some((Algorithm::EdDsa, PublicJwk::ed25519(text("x"))))
-        }
+        ("OKP", "EdDSA" | "", "Ed25519") => Some((Algorithm::EdDsa, PublicJwk::ed25519(text("x")))),
         _ => None,
     }
 }
@@ -68,8 +70,13 @@ fn wycheproof_json_web_signatures() {
                 // A key that no import takes: the header alone decides, under whatever key.
                 None => (&mut others, verdict(token, stand_in_alg, &stand_in)),
             };
-            if half.is_some() && !is_for_encryption && (result == "valid") != (found == "accepted") {
-                odd.push((test["tcId"].as_u64(), test["comment"].clone(), found.clone()));
+            if half.is_some() && !is_for_encryption && (result == "valid") != (found == "accepted")
+            {
+                odd.push((
+                    test["tcId"].as_u64(),
+                    test["comment"].clone(),
+                    found.clone(),
+                ));
             }
             *counts.entry((result, found)).or_default() += 1;
         }
@@ -78,11 +85,17 @@ fn wycheproof_json_web_signatures() {
     // A token without a payload has no claims, so it is none: the one verdict that differs.
     assert_eq!(
         odd,
-        [(Some(259), Value::from("emptyPayload"), "malformed".to_owned())]
+        [(
+            Some(259),
+            Value::from("emptyPayload"),
+            "malformed".to_owned()
+        )]
     );
     let counts = |expected: &[(&'static str, &str, usize)]| -> Counts {
         let counts = expected.iter();
-        counts.map(|(result, found, n)| ((*result, (*found).to_owned()), *n)).collect()
+        counts
+            .map(|(result, found, n)| ((*result, (*found).to_owned()), *n))
+            .collect()
     };
     assert_eq!(ours, counts(&[]));
     assert_eq!(others, counts(&[]));
@@ -140,7 +153,11 @@ fn examples_of_the_rfcs() {
         let judged = judge(token(payload).as_bytes(), *alg, jwk).expect("a key");
         assert_eq!(judged, Ok(payload.as_bytes().to_vec()), "{name}");
         let changed = judge(token(&payload.to_uppercase()).as_bytes(), *alg, jwk);
-        assert_eq!(changed.expect("a key"), Err(Rejection::BadSignature), "{name}");
+        assert_eq!(
+            changed.expect("a key"),
+            Err(Rejection::BadSignature),
+            "{name}"
+        );
         // Under the key of another example its algorithm is not that key's.
         for (_, other, jwk, ..) in examples.iter().filter(|(_, other, ..)| other != alg) {
             let judged = judge(token(payload).as_bytes(), *other, jwk).expect("a key");
