@@ -227,7 +227,45 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
     }
     .token(0);
     let dots = ".".repeat(8192);
+    // As long as a token may be, and nothing wrong until its header is not JSON.
+    let garbage = format!(
+        "{}.{}.{}",
+        "A".repeat(2728),
+        "A".repeat(2728),
+        "A".repeat(2728)
+    );
+    let long_forgery = format!(
+        "{}.{}.{}",
+        good.split('.').next().expect("a header"),
+        "A".repeat(7936),
+        "A".repeat(86)
+    );
+    let renamed = |alg: &str| {
+        use base64::Engine as _;
+        let kid = keys.set.active.public.kid.as_str();
+        let header = format!(r#"{{"alg":"{alg}","kid":"{kid}","typ":"at+jwt"}}"#);
+        let header = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(header);
+        format!("{header}.{}", good.split_once('.').expect("a payload").1)
+    };
+    let (other_alg, no_alg) = (renamed("RS256"), renamed("none"));
+    // To measure the others against.
+    group.bench_function("accepted, for comparison", |b| {
+        b.iter(|| {
+            verify(
+                black_box(good.as_bytes()),
+                &ready,
+                &route,
+                &Revocations::default(),
+                keys.now,
+            )
+            .expect("accepted")
+        });
+    });
     for (name, token, reason) in [
+        ("8 KiB of base64url", &garbage, Rejection::Malformed),
+        ("8 KiB forged", &long_forgery, Rejection::BadSignature),
+        ("algorithm of another", &other_alg, Rejection::AlgNotAllowed),
+        ("algorithm none", &no_alg, Rejection::AlgNotAllowed),
         ("signature of another", &swapped, Rejection::BadSignature),
         ("signature of zeros", &zeros, Rejection::BadSignature),
         ("unknown kid", &unknown, Rejection::UnknownKey),

@@ -15,7 +15,8 @@ use tokio::sync::Semaphore;
 use crate::admin::{self, AdminParts, Authenticator};
 use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
 use crate::clock::Clock;
-use crate::config::{Config, ProxyListener};
+use crate::config::{Config, PlainText, ProxyListener};
+use crate::gateway::sources::{Forgers, TrustedProxies};
 use crate::gateway::upstreams::{Upstream, UpstreamError};
 use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute};
 use crate::health::{self, HealthParts};
@@ -177,6 +178,7 @@ impl App {
             clients: Arc::clone(&clients),
             routes: routes_of(config, &metrics)?,
             limits: config.limits.clone(),
+            forgers: config.limits.forged_tokens.map(Forgers::new),
             realm: config.issuer.url.clone(),
             clock: Arc::clone(&env.clock),
             log: env.log.clone(),
@@ -260,6 +262,7 @@ impl App {
             local,
             unmatched,
         )
+        .behind(trusted_proxies(listener))
     }
 
     /// The admin listener's application.
@@ -282,6 +285,17 @@ impl App {
 
     fn bridge(&self, router: axum::Router) -> Bridge {
         Bridge::new(router, BridgeLimits::default(), self.refusals())
+    }
+}
+
+/// The proxies in front of a listener that takes connections from nobody else.
+fn trusted_proxies(listener: &ProxyListener) -> TrustedProxies {
+    match &listener.plain_text {
+        PlainText::Unstated | PlainText::Insecure => TrustedProxies::default(),
+        PlainText::BehindTlsProxy(networks) => {
+            let networks = networks.clone();
+            TrustedProxies::new(move |peer| networks.iter().any(|network| network.contains(peer)))
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 //! The others live beside what they stand for: `keygen::{FixtureKeys, FailingKeys}`,
 //! `store::FaultyStore`, `telemetry::LogCapture`, `listeners::start_on_ephemeral`.
 
+pub mod fuzz;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;

@@ -323,7 +323,14 @@ const UNITS: &[Unit] = &[
         ],
     ),
     unit("main", 5, &[], &["mimalloc", "portcullis"]),
-    unit("testing", 0, &["clock"], &[]),
+    unit(
+        "testing",
+        0,
+        &[
+            "admin", "clients", "clock", "config", "gateway", "issuer", "keygen", "keys", "token",
+        ],
+        &["http", "ring", "serde_json", "uuid"],
+    ),
 ];
 
 /// Edges: they may never know of each other.

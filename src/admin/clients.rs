@@ -88,7 +88,7 @@ pub(super) struct ListQuery {
 /// `POST clients`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AddRequest {
+pub(super) struct AddRequest {
     id: ClientId,
     /// Scopes it may ask for; none by default.
     #[serde(default)]
@@ -104,7 +104,7 @@ struct AddRequest {
 /// `POST clients/{id}/…`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ChangeRequest {
+pub(super) struct ChangeRequest {
     /// Why, for the history.
     #[serde(default, deserialize_with = "present")]
     reason: Option<String>,

@@ -49,7 +49,7 @@ impl PauseView {
 /// The body: `{}`, or the step that the operator saw.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ConfirmRequest {
+pub(super) struct ConfirmRequest {
     /// `schedule_paused.since` as `GET keys` showed it; when the clock has stepped again since,
     /// nothing is confirmed.
     #[serde(default, deserialize_with = "present")]

@@ -27,7 +27,7 @@ use super::views::KeySetView;
 /// `POST keys/import`: exactly one of `pem` and `public_jwk`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ImportRequest {
+pub(super) struct ImportRequest {
     /// A private key in PKCS#8 or a public key.
     #[serde(default, deserialize_with = "present")]
     pem: Option<Zeroizing<String>>,

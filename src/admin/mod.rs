@@ -36,6 +36,8 @@ mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
+#[cfg(feature = "testing")]
+mod probe;
 mod views;
 
 use std::fmt;
@@ -47,6 +49,8 @@ use axum::routing::{get, post};
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
 pub use idempotency::RunningCalls;
+#[cfg(feature = "testing")]
+pub use probe::takes_body;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};

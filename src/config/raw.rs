@@ -152,6 +152,12 @@ section!(RawLimits {
     max_body_bytes: Scalar,
     max_connections_per_address: Scalar,
     allow_underscore_names: Scalar,
+    forged_tokens: WordOr<RawForgedTokens>,
+});
+
+section!(RawForgedTokens {
+    burst: Scalar,
+    per_second: Scalar,
 });
 
 section!(RawServer {

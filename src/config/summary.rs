@@ -207,6 +207,15 @@ impl Config {
                     "connections per address",
                     limits.max_connections_per_address.to_string(),
                 ),
+                row(
+                    "forged tokens per address",
+                    limits.forged_tokens.map_or_else(
+                        || "not limited".to_owned(),
+                        |forged| {
+                            format!("{} at once, {} per second", forged.burst, forged.per_second)
+                        },
+                    ),
+                ),
             ],
         )?;
         let format = match self.log.format {

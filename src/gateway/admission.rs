@@ -14,7 +14,7 @@ use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
 use crate::lifecycle::{Snapshot, state_label};
 use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
-use crate::token::{self, Claims, Refused, Rejection, RouteRules};
+use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
 
 use super::context::RequestContext;
 use super::limits::host_of;
@@ -35,9 +35,9 @@ struct Admission {
 }
 
 /// A refusal, owned, so that the snapshot is let go before anything is awaited.
-struct Denial {
-    rejection: Rejection,
-    kid: Option<String>,
+pub(super) struct Denial {
+    pub(super) rejection: Rejection,
+    pub(super) kid: Option<String>,
     client_id: Option<String>,
     alarm: Option<&'static str>,
     lookup: CacheLookup,
@@ -124,10 +124,13 @@ impl Gateway {
         rules: &RouteRules,
     ) -> Result<bool> {
         let started = Instant::now();
+        let limited = self.forger_waits(session);
+        let effort = limited.map_or(Effort::Full, |_wait| Effort::KnownOnly);
         let verdict = match bearer::token(&session.req_header().headers) {
             Err(rejection) => Err(Denial::of(rejection)),
-            Ok(token) => self.verify(token, rules, ctx.route.unwrap_or_default()),
+            Ok(token) => self.verify(effort, token, rules, ctx.route.unwrap_or_default()),
         };
+        let verdict = verdict.map_err(|denial| self.weigh(session, denial, limited));
         let lookup = match &verdict {
             Ok(admission) => admission.lookup,
             Err(denial) => denial.lookup,
@@ -142,7 +145,7 @@ impl Gateway {
                 Ok(false)
             }
             Err(denial) => {
-                self.refuse_token(session, ctx, prepared, rules, &denial)
+                self.refuse_token(session, ctx, prepared, rules, &denial, limited)
                     .await
             }
         }
@@ -151,6 +154,7 @@ impl Gateway {
     /// One snapshot, held from the look at the key to the permit; no lock, no waiting.
     fn verify(
         &self,
+        effort: Effort,
         token: &[u8],
         rules: &RouteRules,
         route: usize,
@@ -158,7 +162,8 @@ impl Gateway {
         self.parts.published.with(self.worker, |snapshot| {
             let now = self.parts.clock.now();
             let clients = self.parts.clients.view();
-            match token::verify(token, &snapshot.keys, rules, clients.revocations(), now) {
+            let (keys, revoked) = (&snapshot.keys, clients.revocations());
+            match token::verify_with(effort, token, keys, rules, revoked, now) {
                 Ok(accepted) => {
                     let admission = Admission {
                         permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
@@ -183,6 +188,7 @@ impl Gateway {
         prepared: &PreparedRoute,
         rules: &RouteRules,
         denial: &Denial,
+        limited: Option<Duration>,
     ) -> Result<bool> {
         match &denial.purged {
             Some((series, recovery)) => {
@@ -216,7 +222,8 @@ impl Gateway {
                 .field("peer", session.client_addr().map(ToString::to_string))
                 .emit();
         }
-        let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id);
+        let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id)
+            .after(limited.filter(|_wait| denial.rejection == Rejection::RateLimited));
         reply.send(session).await.map(|()| true)
     }
 

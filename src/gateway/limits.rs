@@ -23,6 +23,27 @@ pub struct Limits {
     pub max_connections_per_address: u32,
     /// Whether field names containing `_` pass; off, because origins may fold `_` into `-`.
     pub allow_underscore_names: bool,
+    /// How many forged tokens one source address may send; `None` counts none.
+    pub forged_tokens: Option<ForgedTokens>,
+}
+
+/// How many tokens of one source address may be refused as `bad_signature` or `malformed` before
+/// the address is limited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForgedTokens {
+    /// So many at once; at least 1.
+    pub burst: u32,
+    /// So many more each second; at least 1.
+    pub per_second: u32,
+}
+
+impl Default for ForgedTokens {
+    fn default() -> Self {
+        Self {
+            burst: 100,
+            per_second: 20,
+        }
+    }
 }
 
 impl Default for Limits {
@@ -35,6 +56,7 @@ impl Default for Limits {
             max_body_bytes: 10 * 1024 * 1024,
             max_connections_per_address: 4096,
             allow_underscore_names: false,
+            forged_tokens: Some(ForgedTokens::default()),
         }
     }
 }

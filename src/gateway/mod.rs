@@ -8,11 +8,13 @@ mod admission;
 pub mod bearer;
 mod context;
 mod failure;
+mod forged;
 mod identity_headers;
 pub mod limits;
 mod path;
 mod reply;
 pub mod routes;
+pub mod sources;
 pub mod upstreams;
 
 use std::fmt;
@@ -38,6 +40,7 @@ pub use failure::REASONS;
 use identity_headers::IdentityHeaders;
 use limits::Limits;
 use routes::Route;
+use sources::{Forgers, TrustedProxies};
 use upstreams::Upstream;
 
 /// What every worker of the gateway shares.
@@ -50,6 +53,8 @@ pub struct GatewayParts {
     pub routes: Vec<PreparedRoute>,
     /// Bounds.
     pub limits: Limits,
+    /// Source addresses of forged tokens; `None` limits none.
+    pub forgers: Option<Forgers>,
     /// `realm` of challenges: the issuer.
     pub realm: String,
     /// Wall time.
@@ -103,6 +108,8 @@ pub struct Gateway {
     local: Vec<LocalEndpoints>,
     /// Requests that no route takes.
     unmatched: Arc<RouteMetrics>,
+    /// Whose word on where a request came from is taken.
+    proxies: TrustedProxies,
 }
 
 impl Gateway {
@@ -127,7 +134,14 @@ impl Gateway {
             serves_routes,
             local,
             unmatched,
+            proxies: TrustedProxies::default(),
         }
+    }
+
+    /// Takes the word of these proxies on where a request came from.
+    #[must_use]
+    pub fn behind(self, proxies: TrustedProxies) -> Self {
+        Self { proxies, ..self }
     }
 
     fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {
@@ -302,6 +316,14 @@ impl ProxyHttp for Gateway {
             ctx.started.elapsed().as_secs_f64(),
         );
     }
+}
+
+/// What decides and is forwarded for the path `raw`; `None` when it is refused.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn canonical_path(raw: &str) -> Option<String> {
+    let canonical = path::canonical(raw).ok()?;
+    Some(canonical.unwrap_or_else(|| raw.to_owned()))
 }
 
 /// The header block as received; HTTP/1 only.

@@ -1,7 +1,9 @@
 //! The gateway's own answers: RFC 9457 problem bodies, the RFC 6750 challenge, gRPC refusals.
 
+use std::time::Duration;
+
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, WWW_AUTHENTICATE};
+use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
@@ -20,6 +22,8 @@ pub(super) struct Reply {
     pub(super) detail: &'static str,
     /// `WWW-Authenticate`, when credentials are in question.
     pub(super) challenge: Option<String>,
+    /// `Retry-After` in whole seconds, when waiting helps.
+    pub(super) retry_after: Option<u64>,
     /// Log ID of the line that says more.
     pub(super) log_id: LogId,
 }
@@ -42,6 +46,7 @@ impl Reply {
             status,
             detail,
             challenge: None,
+            retry_after: None,
             log_id,
         }
     }
@@ -75,7 +80,18 @@ impl Reply {
             status: answer.status,
             detail: answer.description,
             challenge: Some(challenge),
+            retry_after: None,
             log_id,
+        }
+    }
+
+    /// The same answer with the time after which another try may succeed.
+    #[must_use]
+    pub(super) fn after(self, wait: Option<Duration>) -> Self {
+        Self {
+            // Rounded up: 0 would ask for a loop.
+            retry_after: wait.map(|wait| wait.as_secs() + u64::from(wait.subsec_nanos() > 0)),
+            ..self
         }
     }
 
@@ -107,12 +123,15 @@ impl Reply {
     }
 
     fn header(&self, body_len: usize) -> pingora::Result<ResponseHeader> {
-        let mut header = ResponseHeader::build(self.status, Some(6))?;
+        let mut header = ResponseHeader::build(self.status, Some(7))?;
         header.insert_header(CONTENT_TYPE, "application/problem+json")?;
         header.insert_header(CONTENT_LENGTH, body_len)?;
         header.insert_header(CACHE_CONTROL, "no-store")?;
         if let Some(challenge) = &self.challenge {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
+        }
+        if let Some(seconds) = self.retry_after {
+            header.insert_header(RETRY_AFTER, seconds)?;
         }
         if self.status == 405 {
             header.insert_header(
@@ -141,14 +160,21 @@ impl Reply {
 
     /// A trailers-only response: gRPC clients read the status there (gRPC over HTTP/2).
     async fn send_grpc(&self, session: &mut Session) -> pingora::Result<()> {
-        let grpc_status = if self.status == 403 { "7" } else { "16" };
-        let mut header = ResponseHeader::build(200, Some(5))?;
+        let grpc_status = match self.status {
+            403 => "7",
+            429 => "8",
+            _ => "16",
+        };
+        let mut header = ResponseHeader::build(200, Some(6))?;
         header.insert_header(CONTENT_TYPE, "application/grpc")?;
         header.insert_header("grpc-status", grpc_status)?;
         header.insert_header("grpc-message", self.detail)?;
         header.insert_header("x-log-id", self.log_id.to_string())?;
         if let Some(challenge) = &self.challenge {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
+        }
+        if let Some(seconds) = self.retry_after {
+            header.insert_header(RETRY_AFTER, seconds)?;
         }
         match session.as_downstream_mut() {
             // Through Pingora's own writer the stream would end with an empty DATA frame, and the

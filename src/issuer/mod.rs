@@ -27,6 +27,15 @@ use crate::keys::timing::Timing;
 use crate::lifecycle::{Clients, IssuedTokens, Published};
 use crate::telemetry::{DenialLog, Log, Metrics};
 
+/// The client and its secret as a token request gives them; `None` when it is refused.
+#[cfg(feature = "testing")]
+#[must_use]
+pub fn credentials_in(headers: &http::HeaderMap, body: &[u8]) -> Option<(String, Vec<u8>)> {
+    let form = credentials::Form::parse(body).ok()?;
+    let found = credentials::Credentials::of(headers, &form).ok()?;
+    Some((found.client_id, found.secret.to_vec()))
+}
+
 /// What the issuer says of itself.
 #[derive(Clone, Debug)]
 pub struct IssuerSpec {

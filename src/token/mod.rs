@@ -21,7 +21,7 @@ pub use claims::{Claims, RouteRules};
 pub use proven::ProvenTokens;
 pub use rejection::Rejection;
 pub use verification_keys::VerificationKeys;
-pub use verify::{Accepted, Refused, verify};
+pub use verify::{Accepted, Effort, Refused, verify, verify_with};
 
 /// Longest token that is looked at, in bytes.
 pub const MAX_TOKEN_BYTES: usize = 8 * 1024;

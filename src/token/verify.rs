@@ -4,6 +4,9 @@
 //! the one that a live key mints. Everything else takes the strict parser, to be classified and
 //! refused; the tokens of an imported key alone may be accepted through it.
 
+#[cfg(feature = "testing")]
+pub mod vectors;
+
 use std::str;
 use std::sync::Arc;
 
@@ -69,8 +72,19 @@ impl Refused<'_> {
     }
 }
 
+/// Whether a verification may check a signature that nobody has checked before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// It may.
+    Full,
+    /// It may not: a token that is not known already, and that nothing cheaper refuses, is
+    /// [`Rejection::RateLimited`].
+    KnownOnly,
+}
+
 /// The three segments of a compact JWS (RFC 7515 §3.1) with the decoded payload.
 struct Compact<'a> {
+    effort: Effort,
     header: &'a str,
     payload: Vec<u8>,
     signature: &'a str,
@@ -89,10 +103,25 @@ pub fn verify<'k>(
     clients: &Revocations,
     now: Timestamp,
 ) -> Result<Accepted<'k>, Refused<'k>> {
+    verify_with(Effort::Full, token, keys, route, clients, now)
+}
+
+/// [`verify()`] with bounded effort.
+///
+/// # Errors
+/// [`Refused`] with exactly one reason.
+pub fn verify_with<'k>(
+    effort: Effort,
+    token: &[u8],
+    keys: &'k VerificationKeys,
+    route: &RouteRules,
+    clients: &Revocations,
+    now: Timestamp,
+) -> Result<Accepted<'k>, Refused<'k>> {
     if let Some((key, claims)) = recognise(token, keys) {
         return judge(claims, true, key, keys, route, clients, now);
     }
-    let compact = Compact::split(token).map_err(Refused::unnamed)?;
+    let compact = Compact::split(effort, token).map_err(Refused::unnamed)?;
     match keys.by_segment(compact.header) {
         Some(key) => verify_live(&compact, key, keys, route, clients, now),
         None => verify_parsed(&compact, keys, route, clients, now),
@@ -111,7 +140,7 @@ fn recognise<'k>(token: &[u8], keys: &'k VerificationKeys) -> Option<(&'k LiveKe
 }
 
 impl<'a> Compact<'a> {
-    fn split(token: &'a [u8]) -> Result<Self, Rejection> {
+    fn split(effort: Effort, token: &'a [u8]) -> Result<Self, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::TooLarge);
         }
@@ -123,6 +152,7 @@ impl<'a> Compact<'a> {
         let strict = is_strict_base64url(header) && is_strict_base64url(signature);
         match decoded {
             Ok(payload) if strict && !payload.is_empty() => Ok(Self {
+                effort,
                 header,
                 payload,
                 signature,
@@ -130,6 +160,14 @@ impl<'a> Compact<'a> {
                 whole: token,
             }),
             _ => Err(Rejection::Malformed),
+        }
+    }
+
+    /// Asked before every signature check, behind every memory of checks made before.
+    fn may_check(&self) -> Result<(), Rejection> {
+        match self.effort {
+            Effort::Full => Ok(()),
+            Effort::KnownOnly => Err(Rejection::RateLimited),
         }
     }
 }
@@ -156,6 +194,7 @@ fn verify_live<'k>(
     if let Some(claims) = key.cache.get(compact.whole) {
         return judge(claims, true, key, keys, route, clients, now);
     }
+    compact.may_check().map_err(refuse)?;
     if !key.verifier.verifies(compact.signed, compact.signature) {
         return Err(refuse(Rejection::BadSignature));
     }
@@ -252,6 +291,8 @@ fn verify_parsed<'k>(
 fn classify_live<'k>(compact: &Compact<'_>, header: &Header, key: &'k LiveKey) -> Refused<'k> {
     let (rejection, alarm) = if header.alg != key.alg {
         (Rejection::AlgNotAllowed, None)
+    } else if let Err(limited) = compact.may_check() {
+        (limited, None)
     } else if key.verifier.verifies(compact.signed, compact.signature) {
         (
             Rejection::Malformed,
@@ -330,6 +371,9 @@ fn prove(
     key: &DeadKey,
     memory: Option<&ProvenTokens>,
 ) -> Result<Arc<Claims>, Classified> {
+    compact
+        .may_check()
+        .map_err(|limited| (limited, None, None))?;
     if !key.would_have_verified(compact.signed, compact.signature) {
         let rejection = if matches!(key.end, End::Retired) {
             Rejection::UnknownKey
@@ -363,19 +407,7 @@ struct Header {
 
 impl Header {
     fn parse(segment: &str) -> Result<Self, Rejection> {
-        let json = URL_SAFE_NO_PAD
-            .decode(segment)
-            .map_err(|_not_base64url| Rejection::Malformed)?;
-        let members = parse_object(&json).ok_or(Rejection::Malformed)?;
-        let alg = text(&members, "alg")?
-            .parse::<Algorithm>()
-            .map_err(|_other| Rejection::AlgNotAllowed)?;
-        if FORBIDDEN_PARAMETERS
-            .iter()
-            .any(|name| members.contains_key(*name))
-        {
-            return Err(Rejection::Malformed);
-        }
+        let (alg, members) = Self::members(segment)?;
         let typ = members
             .get("typ")
             .and_then(Value::as_str)
@@ -389,6 +421,24 @@ impl Header {
             kid: kid.to_owned(),
             typ: typ.to_owned(),
         })
+    }
+
+    /// The strict object with an algorithm of ours and nothing forbidden.
+    fn members(segment: &str) -> Result<(Algorithm, Map<String, Value>), Rejection> {
+        let json = URL_SAFE_NO_PAD
+            .decode(segment)
+            .map_err(|_not_base64url| Rejection::Malformed)?;
+        let members = parse_object(&json).ok_or(Rejection::Malformed)?;
+        let alg = text(&members, "alg")?
+            .parse::<Algorithm>()
+            .map_err(|_other| Rejection::AlgNotAllowed)?;
+        if FORBIDDEN_PARAMETERS
+            .iter()
+            .any(|name| members.contains_key(*name))
+        {
+            return Err(Rejection::Malformed);
+        }
+        Ok((alg, members))
     }
 }
 

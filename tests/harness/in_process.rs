@@ -48,6 +48,8 @@ pub struct Options {
     pub steady_clock: bool,
     /// Takes the place of the captured log.
     pub log: Option<Log>,
+    /// More keys of the proxy listener, each behind a comma.
+    pub listener: &'static str,
 }
 
 impl Default for Options {
@@ -67,6 +69,7 @@ impl Default for Options {
             server: "",
             steady_clock: false,
             log: None,
+            listener: "",
         }
     }
 }
@@ -356,7 +359,7 @@ fn config(options: &Options, dir: &Path, upstream: &Upstream) -> Config {
     let text = format!(
         r#"
 listeners:
-  proxy: {{ address: 127.0.0.1:1 }}
+  proxy: {{ address: 127.0.0.1:1{listener} }}
   admin:
     address: 127.0.0.1:2
     tokens:
@@ -392,11 +395,17 @@ server: {{ workers: {workers}{server} }}
         clients = options.clients,
         workers = options.workers,
         server = options.server,
+        listener = options.listener,
         more = options.more,
         routes = options.routes,
     );
-    Config::parse(&text, Path::new("test.yaml"), &|_| None)
-        .unwrap_or_else(|errors| panic!("{errors}\n{text}"))
+    let mut config = Config::parse(&text, Path::new("test.yaml"), &|_| None)
+        .unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    // All requests of a test come from one address, hostile ones by the hundred.
+    if !options.more.contains("forged_tokens") {
+        config.limits.forged_tokens = None;
+    }
+    config
 }
 
 /// Writes a file that nobody else may read.

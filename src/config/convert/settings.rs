@@ -3,10 +3,12 @@
 use std::time::Duration;
 
 use crate::config::config::{Listeners, LogFormat, LogSettings, ServerSettings};
+use crate::config::error::Broken;
+use crate::config::forms::WordOr;
 use crate::config::path::KeyPath;
-use crate::config::raw::{RawLimits, RawLog, RawServer};
+use crate::config::raw::{RawForgedTokens, RawLimits, RawLog, RawServer};
 use crate::config::units;
-use crate::gateway::limits::Limits;
+use crate::gateway::limits::{ForgedTokens, Limits};
 use crate::token::CacheLimits;
 
 use super::Cx;
@@ -64,6 +66,7 @@ pub(super) fn limits(cx: &mut Cx<'_>, raw: RawLimits) -> Limits {
         raw.allow_underscore_names.as_ref(),
         units::boolean,
     );
+    let forged_tokens = forged_tokens(cx, &at.key("forged_tokens"), raw.forged_tokens.as_ref());
     Limits {
         header_timeout: header_timeout.unwrap_or(default.header_timeout),
         keepalive_timeout: keepalive_timeout.unwrap_or(default.keepalive_timeout),
@@ -73,7 +76,40 @@ pub(super) fn limits(cx: &mut Cx<'_>, raw: RawLimits) -> Limits {
         max_connections_per_address: max_connections_per_address
             .unwrap_or(default.max_connections_per_address),
         allow_underscore_names: allow_underscore_names.unwrap_or(default.allow_underscore_names),
+        forged_tokens,
     }
+}
+
+fn forged_tokens(
+    cx: &mut Cx<'_>,
+    at: &KeyPath,
+    raw: Option<&WordOr<RawForgedTokens>>,
+) -> Option<ForgedTokens> {
+    let default = ForgedTokens::default();
+    let raw = match raw {
+        None => return Some(default),
+        Some(WordOr::Section(raw)) => raw,
+        Some(WordOr::Word(word)) => {
+            cx.maybe(at, Some(word), |text| match text {
+                "off" => Ok(()),
+                _ => Err(Broken::new(
+                    "`forged_tokens` is a map, or the word `off`",
+                    "write `forged_tokens: { burst: 100, per_second: 20 }` or `forged_tokens: off`",
+                )),
+            });
+            return None;
+        }
+    };
+    let mut number = |key, raw, most| {
+        cx.maybe(&at.key(key), raw, |text| {
+            units::number_within(text, 1, most)
+        })
+    };
+    Some(ForgedTokens {
+        burst: number("burst", raw.burst.as_ref(), 100_000).unwrap_or(default.burst),
+        per_second: number("per_second", raw.per_second.as_ref(), 10_000)
+            .unwrap_or(default.per_second),
+    })
 }
 
 pub(super) fn server(
@@ -98,11 +134,10 @@ pub(super) fn server(
         if text == "auto" {
             return Ok(None);
         }
-        let number =
-            units::number_within(text, 1, 20).map_err(|broken| crate::config::error::Broken {
-                rule: "`auto` or a whole number from 1 to 20".into(),
-                ..broken
-            })?;
+        let number = units::number_within(text, 1, 20).map_err(|broken| Broken {
+            rule: "`auto` or a whole number from 1 to 20".into(),
+            ..broken
+        })?;
         Ok(Some(number as usize))
     });
     let workers = workers.flatten();

@@ -1,0 +1,4 @@
+//! Runs `portcullis::testing::fuzz::config`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| portcullis::testing::fuzz::config(data));

@@ -1,0 +1,36 @@
+//! The door through which fuzzing reaches request bodies. Only with the feature `testing`.
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, HeaderValue};
+use serde::de::DeserializeOwned;
+
+use super::body::{ResealRequest, RestoreRequest, RotateRequest, ShadowRequest, parse};
+use super::clients::{AddRequest, ChangeRequest};
+use super::clock::ConfirmRequest;
+use super::error::ApiError;
+use super::import::ImportRequest;
+
+/// Whether the endpoint takes `body`; `None` for an endpoint that has none.
+#[must_use]
+pub fn takes_body(endpoint: &str, body: &[u8]) -> Option<bool> {
+    Some(match endpoint {
+        "rotate" => read(body).and_then(RotateRequest::check).is_ok(),
+        "restore" => read(body).and_then(RestoreRequest::check).is_ok(),
+        "reseal" => read(body).and_then(ResealRequest::check).is_ok(),
+        "shadow" => read(body)
+            .and_then(|request: ShadowRequest| request.check())
+            .is_ok(),
+        "add" => read::<AddRequest>(body).is_ok(),
+        "change" => read::<ChangeRequest>(body).is_ok(),
+        "confirm" => read::<ConfirmRequest>(body).is_ok(),
+        "import" => read::<ImportRequest>(body).is_ok(),
+        _ => return None,
+    })
+}
+
+fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    parse(&headers, &Bytes::copy_from_slice(body))
+}
