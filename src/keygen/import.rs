@@ -25,6 +25,18 @@ const RSA: &[u8] = &[
     0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01,
 ];
 
+/// The Ed25519 points whose order divides eight, in every encoding that decodes to one, with the
+/// sign cleared.
+const SMALL_ORDER: [&str; 7] = [
+    "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "AQAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
+    "JuiVj8KyJ7BFw_SJ8u-Y8NXfrAXTxjM5sTgCiG1T_AU",
+    "xxdqcD1N2E-6PAt2DRBnDyogU_osOczGTsf9d5KsA3o",
+    "7P_______________________________________38",
+    "7f_______________________________________38",
+    "7v_______________________________________38",
+];
+
 /// The algorithm's name stands in front; an identifier further behind is part of the key itself.
 const ALGORITHM_WITHIN: usize = 64;
 
@@ -210,10 +222,15 @@ fn check_public(alg: Algorithm, jwk: &PublicJwk) -> Result<(), ForeignKeyError> 
             if crv != "Ed25519" || kty != "OKP" {
                 return Err(ForeignKeyError::Algorithm);
             }
-            if bytes(x)?.len() == 32 {
-                Ok(())
+            let point = <[u8; 32]>::try_from(bytes(x)?)
+                .map_err(|_length| unusable(alg, "it has 32 bytes"))?;
+            if is_small_order(point) {
+                Err(unusable(
+                    alg,
+                    "its point has a small order, so that anybody could sign for it",
+                ))
             } else {
-                Err(unusable(alg, "it has 32 bytes"))
+                Ok(())
             }
         }
         PublicJwk::Rsa { e, kty, n } => {
@@ -229,6 +246,15 @@ fn check_public(alg: Algorithm, jwk: &PublicJwk) -> Result<(), ForeignKeyError> 
             }
         }
     }
+}
+
+/// Whether the order of an Ed25519 point divides eight: every signature that its holder could make
+/// anybody can find, and `ring` verifies it. The sign does not matter.
+fn is_small_order(mut point: [u8; 32]) -> bool {
+    if let Some(last) = point.last_mut() {
+        *last &= 0x7f;
+    }
+    SMALL_ORDER.contains(&encode(&point).as_str())
 }
 
 /// ring offers no check of a point alone; a key agreement with it makes the same one.

@@ -4,6 +4,9 @@
 //! the one that a live key mints. Everything else takes the strict parser, to be classified and
 //! refused; the tokens of an imported key alone may be accepted through it.
 
+#[cfg(feature = "testing")]
+pub mod vectors;
+
 use std::str;
 use std::sync::Arc;
 
@@ -363,19 +366,7 @@ struct Header {
 
 impl Header {
     fn parse(segment: &str) -> Result<Self, Rejection> {
-        let json = URL_SAFE_NO_PAD
-            .decode(segment)
-            .map_err(|_not_base64url| Rejection::Malformed)?;
-        let members = parse_object(&json).ok_or(Rejection::Malformed)?;
-        let alg = text(&members, "alg")?
-            .parse::<Algorithm>()
-            .map_err(|_other| Rejection::AlgNotAllowed)?;
-        if FORBIDDEN_PARAMETERS
-            .iter()
-            .any(|name| members.contains_key(*name))
-        {
-            return Err(Rejection::Malformed);
-        }
+        let (alg, members) = Self::members(segment)?;
         let typ = members
             .get("typ")
             .and_then(Value::as_str)
@@ -389,6 +380,24 @@ impl Header {
             kid: kid.to_owned(),
             typ: typ.to_owned(),
         })
+    }
+
+    /// The strict object with an algorithm of ours and nothing forbidden.
+    fn members(segment: &str) -> Result<(Algorithm, Map<String, Value>), Rejection> {
+        let json = URL_SAFE_NO_PAD
+            .decode(segment)
+            .map_err(|_not_base64url| Rejection::Malformed)?;
+        let members = parse_object(&json).ok_or(Rejection::Malformed)?;
+        let alg = text(&members, "alg")?
+            .parse::<Algorithm>()
+            .map_err(|_other| Rejection::AlgNotAllowed)?;
+        if FORBIDDEN_PARAMETERS
+            .iter()
+            .any(|name| members.contains_key(*name))
+        {
+            return Err(Rejection::Malformed);
+        }
+        Ok((alg, members))
     }
 }
 

@@ -59,6 +59,15 @@ impl PrivateKey {
         }
     }
 
+    /// The key of a former system.
+    pub fn foreign(kid: Kid, alg: Algorithm, pkcs8: &[u8]) -> Self {
+        Self {
+            kid,
+            alg,
+            pkcs8: pkcs8.to_vec(),
+        }
+    }
+
     /// A key that no gateway knows, under the name of this one.
     pub fn impostor(&self) -> Self {
         let stranger = portcullis::keygen::KeyGenerator::generate(
