@@ -51,11 +51,7 @@ impl Case {
     ) -> Self {
         let fields = [b"Authorization: Bearer ", token.as_ref(), b"\r\n"].concat();
         let head = format!("GET {path} HTTP/1.1\r\nHost: gateway.test\r\n");
-        Self::raw(
-            name,
-            [head.as_bytes(), &fields, b"\r\n"].concat(),
-            verdict,
-        )
+        Self::raw(name, [head.as_bytes(), &fields, b"\r\n"].concat(), verdict)
     }
 
     /// A whole request, as it is sent.
@@ -174,7 +170,12 @@ pub(crate) async fn run(house: &House, cases: &[Case]) -> BTreeSet<String> {
         }
         gateway.clock.advance(Duration::from_secs(1));
     }
-    assert!(wrong.is_empty(), "{} wrong:\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 
     let after = gateway.scrape().await;
     let grown = |name: &str, labels: &[(&str, &str)]| {

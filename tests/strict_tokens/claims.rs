@@ -21,25 +21,65 @@ pub(crate) fn borders(house: &House, holder: &Holder) -> Vec<Case> {
     };
     let nbf = |nbf: i64| house.claims().with("nbf", nbf.to_string());
     [
-        ("expired at the end of the leeway", dates(now - LEEWAY, now - 100), expired),
-        ("in the last second of the leeway", dates(now - LEEWAY + 1, now - 100), Accepted),
-        ("expired for an hour", dates(now - 3600, now - 7000), expired),
+        (
+            "expired at the end of the leeway",
+            dates(now - LEEWAY, now - 100),
+            expired,
+        ),
+        (
+            "in the last second of the leeway",
+            dates(now - LEEWAY + 1, now - 100),
+            Accepted,
+        ),
+        (
+            "expired for an hour",
+            dates(now - 3600, now - 7000),
+            expired,
+        ),
         ("expired in 1970", dates(1, 0), expired),
         ("expired at the epoch", dates(0, 0), expired),
-        ("issued at the end of the leeway", dates(now + 1800, now + LEEWAY), Accepted),
-        ("issued after the leeway", dates(now + 1800, now + LEEWAY + 1), early),
+        (
+            "issued at the end of the leeway",
+            dates(now + 1800, now + LEEWAY),
+            Accepted,
+        ),
+        (
+            "issued after the leeway",
+            dates(now + 1800, now + LEEWAY + 1),
+            early,
+        ),
         ("issued in an hour", dates(now + 7000, now + 3600), early),
-        ("issued in milliseconds of 1978", dates(now + 1800, 253_402_300_799), early),
-        ("valid at the end of the leeway", nbf(now + LEEWAY), Accepted),
+        (
+            "issued in milliseconds of 1978",
+            dates(now + 1800, 253_402_300_799),
+            early,
+        ),
+        (
+            "valid at the end of the leeway",
+            nbf(now + LEEWAY),
+            Accepted,
+        ),
         ("valid after the leeway", nbf(now + LEEWAY + 1), early),
         ("valid in the year 9999", nbf(253_402_300_799), early),
         ("valid since the epoch", nbf(0), Accepted),
         ("valid after its own end", nbf(now + 1801), early),
         ("of the longest life", dates(now + MAX_TTL, now), Accepted),
         ("a second too long", dates(now + MAX_TTL + 1, now), rule),
-        ("too long, issued earlier", dates(now + 1, now - MAX_TTL), rule),
-        ("as long, issued earlier", dates(now + 1, now - MAX_TTL + 1), Accepted),
-        ("too long, issued in the leeway", dates(now + 61 + MAX_TTL, now + LEEWAY), rule),
+        (
+            "too long, issued earlier",
+            dates(now + 1, now - MAX_TTL),
+            rule,
+        ),
+        (
+            "as long, issued earlier",
+            dates(now + 1, now - MAX_TTL + 1),
+            Accepted,
+        ),
+        (
+            "too long, issued in the leeway",
+            dates(now + 61 + MAX_TTL, now + LEEWAY),
+            rule,
+        ),
         ("until the year 9999", dates(253_402_300_799, now), rule),
         ("since the epoch", dates(now + 1800, 0), rule),
         ("ending as it begins", dates(now, now), rule),
@@ -67,13 +107,22 @@ pub(crate) fn broken_json(house: &House, holder: &Holder) -> Vec<Case> {
 
 pub(crate) fn hostile(house: &House, holder: &Holder) -> Vec<Case> {
     let good = house.claims();
-    let mut forms = [dates(&good, house.now()), texts(&good, holder), audiences(&good)].concat();
+    let mut forms = [
+        dates(&good, house.now()),
+        texts(&good, holder),
+        audiences(&good),
+    ]
+    .concat();
     forms.extend(issuers(&good));
     forms.extend(precedence(&good, house.now()));
     let mut cases: Vec<Case> = forms
         .into_iter()
         .map(|(name, claims, verdict)| {
-            Case::new(format!("claims: {name}"), holder.mint(claims.text()), verdict)
+            Case::new(
+                format!("claims: {name}"),
+                holder.mint(claims.text()),
+                verdict,
+            )
         })
         .collect();
     cases.extend(scopes(&good, holder));
@@ -107,15 +156,39 @@ fn dates(good: &Members, now: i64) -> Vec<Form> {
         .into_iter()
         .chain(
             [
-                "1e400", "-1e400", "NaN", "Infinity", "-1", "-0", "-0.0", "0.0", "1.7e9", "null",
-                "true", "false", "[]", "{}", "\"\"", "\"soon\"", "\"2099-01-01T00:00:00Z\"",
-                "253402300800", "4294967296000", "9223372036854775807", "9223372036854775808",
-                "-9223372036854775808", "18446744073709551615", "18446744073709551616",
+                "1e400",
+                "-1e400",
+                "NaN",
+                "Infinity",
+                "-1",
+                "-0",
+                "-0.0",
+                "0.0",
+                "1.7e9",
+                "null",
+                "true",
+                "false",
+                "[]",
+                "{}",
+                "\"\"",
+                "\"soon\"",
+                "\"2099-01-01T00:00:00Z\"",
+                "253402300800",
+                "4294967296000",
+                "9223372036854775807",
+                "9223372036854775808",
+                "-9223372036854775808",
+                "18446744073709551615",
+                "18446744073709551616",
                 "99999999999999999999999999999999",
             ]
             .map(str::to_owned),
         ) {
-            forms.push((format!("{name} {raw}"), good.clone().with(name, &raw), malformed));
+            forms.push((
+                format!("{name} {raw}"),
+                good.clone().with(name, &raw),
+                malformed,
+            ));
         }
         let twice = good.clone().with(name, &v).twice(name, &v);
         forms.push((format!("{name} twice"), twice, malformed));
@@ -150,7 +223,11 @@ fn texts(good: &Members, holder: &Holder) -> Vec<Form> {
         let azp = good.clone().without("client_id").with("azp", "[\"demo\"]");
         forms.push(("no client_id, a list for azp".to_owned(), azp, malformed));
         let azp = good.clone().without("client_id").with("azp", r#""a\nb""#);
-        forms.push(("no client_id, azp unprintable".to_owned(), azp, Refused("claim_rule")));
+        forms.push((
+            "no client_id, azp unprintable".to_owned(),
+            azp,
+            Refused("claim_rule"),
+        ));
     } else {
         for name in ["client_id", "jti"] {
             forms.push((format!("no {name}"), good.clone().without(name), malformed));
@@ -159,9 +236,24 @@ fn texts(good: &Members, holder: &Holder) -> Vec<Form> {
     // What could not stand in a header field unchanged.
     for name in ["sub", "client_id", "jti", "scope"] {
         for raw in [
-            r"a\r\nX-Auth-Subject: root", r"a\nb", r"a\rb", r"a\u0000b", r"\u0000", r"a\tb",
-            r"a\u001bb", r"a\u007fb", r"a\u0085b", r"a\u00e9b", r"a\u202eb", r"a\ud83d\ude00",
-            r"\ufeffa", r"\u00a0a", " a", "a ", " ", r"\ta",
+            r"a\r\nX-Auth-Subject: root",
+            r"a\nb",
+            r"a\rb",
+            r"a\u0000b",
+            r"\u0000",
+            r"a\tb",
+            r"a\u001bb",
+            r"a\u007fb",
+            r"a\u0085b",
+            r"a\u00e9b",
+            r"a\u202eb",
+            r"a\ud83d\ude00",
+            r"\ufeffa",
+            r"\u00a0a",
+            " a",
+            "a ",
+            " ",
+            r"\ta",
         ] {
             let claims = good.clone().with(name, format!("\"{raw}\""));
             forms.push((format!("{name} \"{raw}\""), claims, Refused("claim_rule")));
@@ -176,12 +268,25 @@ fn texts(good: &Members, holder: &Holder) -> Vec<Form> {
 
 fn issuers(good: &Members) -> Vec<Form> {
     [
-        "", "http://issuer.test/", "https://issuer.test", "HTTP://issuer.test",
-        "http://ISSUER.test", "http://issuer.test.evil.example", "http://issuer.test:80",
-        "http://issuer.tes", "issuer.test", " http://issuer.test", "http://issuer.test ",
-        r"http://issuer.test\u0000", "http://issuer.test#", "http://issuer.test?",
-        "http://issuer.test@evil.example", "http://evil.example/http://issuer.test",
-        "https://OLD.example", "https://old.example/", "*",
+        "",
+        "http://issuer.test/",
+        "https://issuer.test",
+        "HTTP://issuer.test",
+        "http://ISSUER.test",
+        "http://issuer.test.evil.example",
+        "http://issuer.test:80",
+        "http://issuer.tes",
+        "issuer.test",
+        " http://issuer.test",
+        "http://issuer.test ",
+        r"http://issuer.test\u0000",
+        "http://issuer.test#",
+        "http://issuer.test?",
+        "http://issuer.test@evil.example",
+        "http://evil.example/http://issuer.test",
+        "https://OLD.example",
+        "https://old.example/",
+        "*",
     ]
     .into_iter()
     .map(|iss| {
@@ -298,8 +403,22 @@ fn scopes(good: &Members, holder: &Holder) -> Vec<Case> {
         let name = format!("scope: none on {path}");
         cases.push(Case::on(path, name, &none, Lacks(wanted)));
         for scope in [
-            "", "READ WRITE", "Write", "writer", "writ", "read,write", "write,read", "readwrite",
-            "write-all", "write:x", "*", "all", "re ad", "api/write", "\\\"write\\\"", "-write",
+            "",
+            "READ WRITE",
+            "Write",
+            "writer",
+            "writ",
+            "read,write",
+            "write,read",
+            "readwrite",
+            "write-all",
+            "write:x",
+            "*",
+            "all",
+            "re ad",
+            "api/write",
+            "\\\"write\\\"",
+            "-write",
             "openid profile",
         ] {
             let token = holder.mint(good.clone().with("scope", format!("\"{scope}\"")).text());
@@ -308,9 +427,19 @@ fn scopes(good: &Members, holder: &Holder) -> Vec<Case> {
         }
     }
     let read = holder.mint(good.clone().with("scope", "\"read\"").text());
-    cases.push(Case::on("/write/x", "scope: \"read\" on /write/x", read, Lacks("write")));
+    cases.push(Case::on(
+        "/write/x",
+        "scope: \"read\" on /write/x",
+        read,
+        Lacks("write"),
+    ));
     // The audience of the other route does not help here.
     let other = holder.mint(good.text());
-    cases.push(Case::on("/other", "aud: of another route", other, Refused("bad_audience")));
+    cases.push(Case::on(
+        "/other",
+        "aud: of another route",
+        other,
+        Refused("bad_audience"),
+    ));
     cases
 }

@@ -6,8 +6,8 @@ use portcullis::keys::Algorithm;
 use serde_json::json;
 
 use crate::cases::{Case, Verdict, run};
-use crate::holder::{Holder, House, Members};
 use crate::harness::forge::encode;
+use crate::holder::{Holder, House, Members};
 use crate::signatures::small_order;
 
 use Verdict::{Lacks, Refused};
@@ -42,66 +42,185 @@ fn defects(
     };
     let text = good.text();
     add("good", holder.mint(&text), Refused(whole));
-    add("good again", holder.mint(good.clone().with("jti", "\"2\"").text()), Refused(whole));
-    let own = if holder.is_imported { whole } else { "malformed" };
-    add("a header of its own", holder.sign(&turned, &text), Refused(own));
+    add(
+        "good again",
+        holder.mint(good.clone().with("jti", "\"2\"").text()),
+        Refused(whole),
+    );
+    let own = if holder.is_imported {
+        whole
+    } else {
+        "malformed"
+    };
+    add(
+        "a header of its own",
+        holder.sign(&turned, &text),
+        Refused(own),
+    );
     let jwt = header(holder.members().with("typ", "\"JWT\""));
-    let own = if holder.is_imported { whole } else { "bad_type" };
+    let own = if holder.is_imported {
+        whole
+    } else {
+        "bad_type"
+    };
     add("typ JWT", holder.sign(jwt, &text), Refused(own));
     // Bad before the signature is looked at.
     for (name, members, reason) in [
-        ("typ dpop+jwt", holder.members().with("typ", "\"dpop+jwt\""), "bad_type"),
+        (
+            "typ dpop+jwt",
+            holder.members().with("typ", "\"dpop+jwt\""),
+            "bad_type",
+        ),
         ("no typ", holder.members().without("typ"), "bad_type"),
-        ("alg none", holder.members().with("alg", "\"none\""), "alg_not_allowed"),
-        ("alg HS256", holder.members().with("alg", "\"HS256\""), "alg_not_allowed"),
+        (
+            "alg none",
+            holder.members().with("alg", "\"none\""),
+            "alg_not_allowed",
+        ),
+        (
+            "alg HS256",
+            holder.members().with("alg", "\"HS256\""),
+            "alg_not_allowed",
+        ),
         ("no alg", holder.members().without("alg"), "malformed"),
-        ("crit", holder.members().with("crit", "[\"exp\"]"), "malformed"),
-        ("an embedded key", holder.members().with("jwk", "{}"), "malformed"),
-        ("alg twice", holder.members().twice("alg", "\"none\""), "malformed"),
-        ("kid in a list", holder.members().with("kid", format!("[\"{}\"]", holder.key.kid)), "malformed"),
-        ("kid with a blank", holder.members().with("kid", format!("\"{} \"", holder.key.kid)), "unknown_key"),
+        (
+            "crit",
+            holder.members().with("crit", "[\"exp\"]"),
+            "malformed",
+        ),
+        (
+            "an embedded key",
+            holder.members().with("jwk", "{}"),
+            "malformed",
+        ),
+        (
+            "alg twice",
+            holder.members().twice("alg", "\"none\""),
+            "malformed",
+        ),
+        (
+            "kid in a list",
+            holder
+                .members()
+                .with("kid", format!("[\"{}\"]", holder.key.kid)),
+            "malformed",
+        ),
+        (
+            "kid with a blank",
+            holder
+                .members()
+                .with("kid", format!("\"{} \"", holder.key.kid)),
+            "unknown_key",
+        ),
     ] {
         add(name, holder.sign(members.text(), &text), Refused(reason));
     }
-    for alg in Algorithm::ALL.into_iter().filter(|alg| *alg != holder.key.alg) {
+    for alg in Algorithm::ALL
+        .into_iter()
+        .filter(|alg| *alg != holder.key.alg)
+    {
         let members = holder.members().with("alg", format!("\"{alg}\""));
-        add(&format!("alg {alg}"), holder.sign(members.text(), &text), Refused("alg_not_allowed"));
+        add(
+            &format!("alg {alg}"),
+            holder.sign(members.text(), &text),
+            Refused("alg_not_allowed"),
+        );
     }
     // Signed by somebody else.
     let token = holder.mint(&text);
     let (message, signature) = token.rsplit_once('.').expect("three parts");
     let zeros = encode(vec![0; holder.key.signature(b"").len()]);
     add("another's signature", impostor.mint(&text), Refused(forged));
-    add("another's signature, a header of its own", impostor.sign(&turned, &text), Refused(forged));
+    add(
+        "another's signature, a header of its own",
+        impostor.sign(&turned, &text),
+        Refused(forged),
+    );
     add("no signature", format!("{message}."), Refused(forged));
-    add("a signature of zeros", format!("{message}.{zeros}"), Refused(forged));
-    add("a short signature", format!("{message}.{}", &signature[..signature.len() / 8 * 4]), Refused(forged));
+    add(
+        "a signature of zeros",
+        format!("{message}.{zeros}"),
+        Refused(forged),
+    );
+    add(
+        "a short signature",
+        format!("{message}.{}", &signature[..signature.len() / 8 * 4]),
+        Refused(forged),
+    );
     let root = encode(good.clone().with("sub", "\"root\"").text());
     let head = encode(holder.header());
-    add("another payload", format!("{head}.{root}.{signature}"), Refused(forged));
-    add("a padded signature", format!("{token}="), Refused("malformed"));
+    add(
+        "another payload",
+        format!("{head}.{root}.{signature}"),
+        Refused(forged),
+    );
+    add(
+        "a padded signature",
+        format!("{token}="),
+        Refused("malformed"),
+    );
     add("four parts", format!("{token}.AA"), Refused("malformed"));
     // Signed, and bad all the same.
     for (name, claims, reason) in [
-        ("expired", good.clone().with("exp", (now - 60).to_string()), "expired"),
-        ("not yet valid", good.clone().with("nbf", (now + 120).to_string()), "not_yet_valid"),
-        ("a foreign issuer", good.clone().with("iss", "\"https://x\""), "bad_issuer"),
-        ("a foreign audience", good.clone().with("aud", "\"x\""), "bad_audience"),
-        ("too long a life", good.clone().with("exp", (now + 9000).to_string()), "claim_rule"),
-        ("no scope", good.clone().without("scope"), "insufficient_scope"),
+        (
+            "expired",
+            good.clone().with("exp", (now - 60).to_string()),
+            "expired",
+        ),
+        (
+            "not yet valid",
+            good.clone().with("nbf", (now + 120).to_string()),
+            "not_yet_valid",
+        ),
+        (
+            "a foreign issuer",
+            good.clone().with("iss", "\"https://x\""),
+            "bad_issuer",
+        ),
+        (
+            "a foreign audience",
+            good.clone().with("aud", "\"x\""),
+            "bad_audience",
+        ),
+        (
+            "too long a life",
+            good.clone().with("exp", (now + 9000).to_string()),
+            "claim_rule",
+        ),
+        (
+            "no scope",
+            good.clone().without("scope"),
+            "insufficient_scope",
+        ),
     ] {
         add(name, holder.mint(claims.text()), breaks(reason));
     }
     for (name, claims, reason) in [
-        ("exp as text", good.clone().with("exp", "\"x\""), "malformed"),
-        ("iat as a float", good.clone().with("iat", "1.5"), "malformed"),
+        (
+            "exp as text",
+            good.clone().with("exp", "\"x\""),
+            "malformed",
+        ),
+        (
+            "iat as a float",
+            good.clone().with("iat", "1.5"),
+            "malformed",
+        ),
         ("no sub", good.clone().without("sub"), "malformed"),
         ("sub twice", good.clone().twice("sub", "\"x\""), "malformed"),
-        ("sub unprintable", good.clone().with("sub", r#""a\nb""#), "claim_rule"),
+        (
+            "sub unprintable",
+            good.clone().with("sub", r#""a\nb""#),
+            "claim_rule",
+        ),
     ] {
         add(name, holder.mint(claims.text()), Refused(reason));
     }
-    add("a payload that is a list", holder.mint("[]"), Refused("malformed"));
+    add(
+        "a payload that is a list",
+        holder.mint("[]"),
+        Refused("malformed"),
+    );
     cases
 }
 
@@ -176,7 +295,11 @@ async fn an_ed25519_key_of_small_order_is_not_imported() {
             .gateway
             .admin_post("/admin/v1/keys/import", body)
             .await;
-        assert_eq!((status, &problem["code"]), (400, &json!("BAD_BODY")), "{problem}");
+        assert_eq!(
+            (status, &problem["code"]),
+            (400, &json!("BAD_BODY")),
+            "{problem}"
+        );
         let detail = problem["detail"].as_str().expect("a detail");
         assert!(detail.contains("small order"), "{detail}");
     }

@@ -107,11 +107,41 @@ fn algorithms(holder: &Holder, good: &Members) -> Vec<Form> {
         forms.push(form(format!("alg {raw}"), json, Refused("malformed")));
     }
     let others = [
-        "", "none", "None", "NONE", "nOnE", " none", "none ", "HS256", "HS384", "HS512", "hs256",
-        "RS384", "RS512", "PS256", "PS384", "PS512", "ES384", "ES512", "ES256K", "ESB256",
-        "Ed25519", "Ed448", "ML-DSA-44", "dir", "A128KW", "A256GCMKW", "RSA-OAEP", "RSA1_5",
-        "ECDH-ES", "PBES2-HS256+A128KW", "SHA256withECDSA", "SHA256withRSA",
-        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256", "*", "any",
+        "",
+        "none",
+        "None",
+        "NONE",
+        "nOnE",
+        " none",
+        "none ",
+        "HS256",
+        "HS384",
+        "HS512",
+        "hs256",
+        "RS384",
+        "RS512",
+        "PS256",
+        "PS384",
+        "PS512",
+        "ES384",
+        "ES512",
+        "ES256K",
+        "ESB256",
+        "Ed25519",
+        "Ed448",
+        "ML-DSA-44",
+        "dir",
+        "A128KW",
+        "A256GCMKW",
+        "RSA-OAEP",
+        "RSA1_5",
+        "ECDH-ES",
+        "PBES2-HS256+A128KW",
+        "SHA256withECDSA",
+        "SHA256withRSA",
+        "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256",
+        "*",
+        "any",
     ];
     let spelt = [
         own.to_ascii_lowercase(),
@@ -133,11 +163,19 @@ fn algorithms(holder: &Holder, good: &Members) -> Vec<Form> {
         .filter(|alg| alg != own)
     {
         let json = good.clone().with("alg", format!("\"{alg}\"")).text();
-        forms.push(form(format!("alg \"{alg}\""), json, Refused("alg_not_allowed")));
+        forms.push(form(
+            format!("alg \"{alg}\""),
+            json,
+            Refused("alg_not_allowed"),
+        ));
     }
     for raw in [format!("\"{own}\""), "\"none\"".to_owned()] {
         let json = good.clone().twice("alg", &raw).text();
-        forms.push(form(format!("a second alg {raw}"), json, Refused("malformed")));
+        forms.push(form(
+            format!("a second alg {raw}"),
+            json,
+            Refused("malformed"),
+        ));
     }
     forms
 }
@@ -213,12 +251,39 @@ fn types(good: &Members) -> Vec<Form> {
         forms.push(form(format!("typ {raw}"), json, Refused("bad_type")));
     }
     for typ in [
-        "", "JOSE", "JOSE+JSON", "at", "at-jwt", "at jwt", "at+jwt ", " at+jwt", "at+jwt\\t",
-        "at+jwt\\u0000", "at+jwt;v=1", "application/at+jwt; charset=utf-8", "application/",
-        "application/application/at+jwt", "text/at+jwt", "/at+jwt", "application\\\\at+jwt",
-        "application/jwt ", "dpop+jwt", "logout+jwt", "id_token", "id+jwt", "secevent+jwt",
-        "oauth-authz-req+jwt", "token-introspection+jwt", "entity-statement+jwt", "vc+sd-jwt",
-        "refresh+jwt", "at+jwt,JWT", "JWT,at+jwt", "\\uff41t+jwt", "at\\uff0bjwt", "at+JW\\u0054s",
+        "",
+        "JOSE",
+        "JOSE+JSON",
+        "at",
+        "at-jwt",
+        "at jwt",
+        "at+jwt ",
+        " at+jwt",
+        "at+jwt\\t",
+        "at+jwt\\u0000",
+        "at+jwt;v=1",
+        "application/at+jwt; charset=utf-8",
+        "application/",
+        "application/application/at+jwt",
+        "text/at+jwt",
+        "/at+jwt",
+        "application\\\\at+jwt",
+        "application/jwt ",
+        "dpop+jwt",
+        "logout+jwt",
+        "id_token",
+        "id+jwt",
+        "secevent+jwt",
+        "oauth-authz-req+jwt",
+        "token-introspection+jwt",
+        "entity-statement+jwt",
+        "vc+sd-jwt",
+        "refresh+jwt",
+        "at+jwt,JWT",
+        "JWT,at+jwt",
+        "\\uff41t+jwt",
+        "at\\uff0bjwt",
+        "at+JW\\u0054s",
     ] {
         let json = good.clone().with("typ", format!("\"{typ}\"")).text();
         forms.push(form(format!("typ \"{typ}\""), json, Refused("bad_type")));
@@ -231,7 +296,11 @@ fn types(good: &Members) -> Vec<Form> {
         });
     }
     for typ in [
-        "AT+JWT", "At+Jwt", "application/at+jwt", "APPLICATION/AT+JWT", "at\\u002bjwt",
+        "AT+JWT",
+        "At+Jwt",
+        "application/at+jwt",
+        "APPLICATION/AT+JWT",
+        "at\\u002bjwt",
         "application\\/at+jwt",
     ] {
         let json = good.clone().with("typ", format!("\"{typ}\"")).text();
@@ -240,8 +309,15 @@ fn types(good: &Members) -> Vec<Form> {
     let json = good.clone().twice("typ", "\"at+jwt\"").text();
     forms.push(form("a second typ", json, Refused("malformed")));
     // A former system's typ goes with its kid alone.
-    let stranger = good.clone().with("kid", "\"nobody\"").with("typ", "\"JWT\"");
-    forms.push(form("typ JWT of nobody", stranger.text(), Refused("bad_type")));
+    let stranger = good
+        .clone()
+        .with("kid", "\"nobody\"")
+        .with("typ", "\"JWT\"");
+    forms.push(form(
+        "typ JWT of nobody",
+        stranger.text(),
+        Refused("bad_type"),
+    ));
     forms
 }
 
@@ -294,21 +370,55 @@ fn names(holder: &Holder, good: &Members) -> Vec<Form> {
     .into_iter()
     .chain(
         [
-            "../../../../dev/null", "/etc/passwd", "..\\\\..\\\\windows\\\\win.ini", "%2e%2e%2fkey",
-            "file:///dev/null", "http://127.0.0.1:1/key", "\\\\\\\\host\\\\share",
-            "x' OR '1'='1", "x' UNION SELECT 'AA'--", "\\\"; DROP TABLE keys", "| id", "$(id)",
-            "`id`", "; sleep 9", "${jndi:ldap://127.0.0.1/x}", "{{7*7}}", "<script>", "*", "?", "%s%n",
-            "\\r\\nSet-Cookie: a=b", "\\u001b[31m", "\\u202e", "unknown", "null", "undefined", "0",
-            "-1", "NaN", "true", "__proto__", "constructor",
+            "../../../../dev/null",
+            "/etc/passwd",
+            "..\\\\..\\\\windows\\\\win.ini",
+            "%2e%2e%2fkey",
+            "file:///dev/null",
+            "http://127.0.0.1:1/key",
+            "\\\\\\\\host\\\\share",
+            "x' OR '1'='1",
+            "x' UNION SELECT 'AA'--",
+            "\\\"; DROP TABLE keys",
+            "| id",
+            "$(id)",
+            "`id`",
+            "; sleep 9",
+            "${jndi:ldap://127.0.0.1/x}",
+            "{{7*7}}",
+            "<script>",
+            "*",
+            "?",
+            "%s%n",
+            "\\r\\nSet-Cookie: a=b",
+            "\\u001b[31m",
+            "\\u202e",
+            "unknown",
+            "null",
+            "undefined",
+            "0",
+            "-1",
+            "NaN",
+            "true",
+            "__proto__",
+            "constructor",
         ]
         .map(str::to_owned),
     ) {
         let json = good.clone().with("kid", format!("\"{name}\"")).text();
-        forms.push(form(format!("kid \"{name}\""), json, Refused("unknown_key")));
+        forms.push(form(
+            format!("kid \"{name}\""),
+            json,
+            Refused("unknown_key"),
+        ));
     }
     for raw in [format!("\"{kid}\""), "\"nobody\"".to_owned()] {
         let json = good.clone().twice("kid", &raw).text();
-        forms.push(form(format!("a second kid {raw}"), json, Refused("malformed")));
+        forms.push(form(
+            format!("a second kid {raw}"),
+            json,
+            Refused("malformed"),
+        ));
     }
     forms
 }
@@ -321,22 +431,41 @@ fn spellings(holder: &Holder, good: &Members) -> Vec<Form> {
     backwards.0.reverse();
     let mut turned = good.clone();
     turned.0.rotate_left(1);
-    let escaped: String = kid.as_str().bytes().map(|b| format!("\\u{b:04x}")).collect();
+    let escaped: String = kid
+        .as_str()
+        .bytes()
+        .map(|b| format!("\\u{b:04x}"))
+        .collect();
     vec![
         same("members backwards", backwards.text()),
         same("members turned", turned.text()),
         same("a blank after it", format!("{minted} ")),
         same("a blank before it", format!(" {minted}")),
         same("line feeds around it", format!("\n{minted}\r\n\t")),
-        same("blanks inside", minted.replace(',', ", ").replace(':', " : ")),
+        same(
+            "blanks inside",
+            minted.replace(',', ", ").replace(':', " : "),
+        ),
         same("a member a line", minted.replace(',', ",\r\n\t")),
-        same("many blanks", minted.replace(',', &format!(",{}", " ".repeat(1000)))),
-        same("an escaped name", minted.replace("\"alg\"", r#""\u0061lg""#)),
-        same("an escaped kid", good.clone().with("kid", format!("\"{escaped}\"")).text()),
+        same(
+            "many blanks",
+            minted.replace(',', &format!(",{}", " ".repeat(1000))),
+        ),
+        same(
+            "an escaped name",
+            minted.replace("\"alg\"", r#""\u0061lg""#),
+        ),
+        same(
+            "an escaped kid",
+            good.clone().with("kid", format!("\"{escaped}\"")).text(),
+        ),
         same(
             "an escaped alg",
             good.clone()
-                .with("alg", format!("\"{}\"", alg.as_str().replace('S', "\\u0053")))
+                .with(
+                    "alg",
+                    format!("\"{}\"", alg.as_str().replace('S', "\\u0053")),
+                )
                 .text(),
         ),
     ]
@@ -360,7 +489,11 @@ fn forged(house: &House, holder: &Holder, claims: &str) -> Vec<Case> {
         .chain([&house.ours, &house.pending])
         .filter(|other| other.key.kid != holder.key.kid)
         .collect();
-    add("another's signature", impostor.mint(claims), Refused("bad_signature"));
+    add(
+        "another's signature",
+        impostor.mint(claims),
+        Refused("bad_signature"),
+    );
     let turned = good.clone().with("x", "1").text();
     add(
         "another's signature, another header",
@@ -379,14 +512,20 @@ fn forged(house: &House, holder: &Holder, claims: &str) -> Vec<Case> {
         let name = format!("in the name of {} {}", other.name(), other.key.kid);
         add(&name, holder.sign(named.text(), claims), verdict);
         // Signed by another, in our name.
-        let named = other.members().with("kid", format!("\"{}\"", holder.key.kid));
+        let named = other
+            .members()
+            .with("kid", format!("\"{}\"", holder.key.kid));
         let name = format!("signed by {} {}", other.name(), other.key.kid);
         add(&name, other.sign(named.text(), claims), verdict);
         // The header of one with the rest of another.
         let token = other.mint(claims);
         let (_, rest) = token.split_once('.').expect("three parts");
         let token = format!("{}.{rest}", encode(holder.header()));
-        let name = format!("the header before a token of {} {}", other.name(), other.key.kid);
+        let name = format!(
+            "the header before a token of {} {}",
+            other.name(),
+            other.key.kid
+        );
         add(&name, token, Refused("bad_signature"));
     }
     // The public key is no shared secret, whatever its form (CVE-2015-9235).
@@ -413,12 +552,20 @@ fn forged(house: &House, holder: &Holder, claims: &str) -> Vec<Case> {
     for alg in ["none", "None", "NONE"] {
         let header = good.clone().with("alg", format!("\"{alg}\"")).text();
         let token = format!("{}.{}.", encode(header), encode(claims));
-        add(&format!("no signature, alg {alg}"), token, Refused("alg_not_allowed"));
+        add(
+            &format!("no signature, alg {alg}"),
+            token,
+            Refused("alg_not_allowed"),
+        );
     }
     let bare = format!("{}.{}.", encode(r#"{"alg":"none"}"#), encode(claims));
     add("the bare unsecured form", bare, Refused("alg_not_allowed"));
     // A key that the token brings along.
     let embedded = impostor.members().with("jwk", &jwk).text();
-    add("an embedded key", impostor.sign(embedded, claims), Refused("malformed"));
+    add(
+        "an embedded key",
+        impostor.sign(embedded, claims),
+        Refused("malformed"),
+    );
     cases
 }

@@ -6,7 +6,11 @@ pub(crate) fn broken(good: &str) -> Vec<(String, Vec<u8>)> {
     let rest = good.strip_prefix('{').expect("an object");
     let with = |member: &str| format!("{open},{member}}}");
     let deep = |open: &str, close: &str, depth: usize| {
-        with(&format!("\"z\":{}1{}", open.repeat(depth), close.repeat(depth)))
+        with(&format!(
+            "\"z\":{}1{}",
+            open.repeat(depth),
+            close.repeat(depth)
+        ))
     };
     let texts = [
         ("a blank", " ".to_owned()),
@@ -87,21 +91,37 @@ pub(crate) fn broken(good: &str) -> Vec<(String, Vec<u8>)> {
         ("a long escape", with(r#""z":"\U00000041""#)),
         ("a lone high surrogate", with(r#""z":"\ud800""#)),
         ("a lone low surrogate", with(r#""z":"\udc00""#)),
-        ("surrogates the wrong way round", with(r#""z":"\udc00\ud800""#)),
+        (
+            "surrogates the wrong way round",
+            with(r#""z":"\udc00\ud800""#),
+        ),
         ("a high surrogate and a letter", with(r#""z":"\ud800A""#)),
         ("a name twice", with(r#""z":1,"z":1"#)),
         ("a name twice, once escaped", with(r#""z":1,"\u007a":1"#)),
         ("an empty name twice", with(r#""":1,"":2"#)),
         ("a name twice in a member", with(r#""z":{"a":1,"a":1}"#)),
         ("a name twice in a list", with(r#""z":[{"a":1,"a":1}]"#)),
-        ("a name twice, deep down", with(r#""z":{"a":{"b":{"c":1,"c":2}}}"#)),
+        (
+            "a name twice, deep down",
+            with(r#""z":{"a":{"b":{"c":1,"c":2}}}"#),
+        ),
         ("lists nested too deeply", deep("[", "]", 8)),
         ("objects nested too deeply", deep("{\"a\":", "}", 8)),
         ("a hundred lists", deep("[", "]", 100)),
         ("a thousand lists", deep("[", "]", 1000)),
-        ("open lists to the brim", with(&format!("\"z\":{}", "[".repeat(4000)))),
+        (
+            "open lists to the brim",
+            with(&format!("\"z\":{}", "[".repeat(4000))),
+        ),
     ];
-    let raw = |bytes: &[u8]| [with("\"z\":\"").strip_suffix('}').expect("it").as_bytes(), bytes, b"\"}"].concat();
+    let raw = |bytes: &[u8]| {
+        [
+            with("\"z\":\"").strip_suffix('}').expect("it").as_bytes(),
+            bytes,
+            b"\"}",
+        ]
+        .concat()
+    };
     let wide = |order: fn(u16) -> [u8; 2]| good.encode_utf16().flat_map(order).collect::<Vec<u8>>();
     let bytes = [
         ("a byte that is no UTF-8", raw(b"\xff")),
@@ -121,6 +141,10 @@ pub(crate) fn broken(good: &str) -> Vec<(String, Vec<u8>)> {
     texts
         .into_iter()
         .map(|(name, text)| (name.to_owned(), text.into_bytes()))
-        .chain(bytes.into_iter().map(|(name, bytes)| (name.to_owned(), bytes)))
+        .chain(
+            bytes
+                .into_iter()
+                .map(|(name, bytes)| (name.to_owned(), bytes)),
+        )
         .collect()
 }

@@ -94,12 +94,32 @@ pub(crate) fn hostile(house: &House, holder: &Holder) -> Vec<Case> {
     ] {
         let fields = format!("Authorization: {value}\r\n");
         let name = format!("syntax: {}", value.replace(t.as_str(), "…"));
-        cases.push(Case::raw(name, get("/hello", &fields), Refused("broken_syntax")));
+        cases.push(Case::raw(
+            name,
+            get("/hello", &fields),
+            Refused("broken_syntax"),
+        ));
     }
-    for value in ["null", "undefined", "x", "0", "true", "none", "~", "+/", "a.b.c", "....", "Bearer"] {
+    for value in [
+        "null",
+        "undefined",
+        "x",
+        "0",
+        "true",
+        "none",
+        "~",
+        "+/",
+        "a.b.c",
+        "....",
+        "Bearer",
+    ] {
         let fields = format!("Authorization: Bearer {value}\r\n");
         let name = format!("word: {value}");
-        cases.push(Case::raw(name, get("/hello", &fields), Refused("malformed")));
+        cases.push(Case::raw(
+            name,
+            get("/hello", &fields),
+            Refused("malformed"),
+        ));
     }
     cases.extend(twice(t));
     cases.extend(elsewhere(t));
@@ -110,17 +130,50 @@ pub(crate) fn hostile(house: &House, holder: &Holder) -> Vec<Case> {
 fn twice(t: &str) -> Vec<Case> {
     let good = format!("Bearer {t}");
     [
-        ("the same", format!("Authorization: {good}\r\nAuthorization: {good}\r\n")),
-        ("another case", format!("Authorization: {good}\r\nauthorization: {good}\r\n")),
-        ("apart", format!("Authorization: {good}\r\nX-A: b\r\nAUTHORIZATION: {good}\r\n")),
-        ("an empty one first", format!("Authorization:\r\nAuthorization: {good}\r\n")),
-        ("an empty one last", format!("Authorization: {good}\r\nAuthorization:\r\n")),
-        ("Basic first", format!("Authorization: Basic x\r\nAuthorization: {good}\r\n")),
-        ("Basic last", format!("Authorization: {good}\r\nAuthorization: Basic x\r\n")),
-        ("garbage last", format!("Authorization: {good}\r\nAuthorization: \"\"\r\n")),
-        ("garbage first", format!("Authorization: ???\r\nAuthorization: {good}\r\n")),
-        ("two of Basic", "Authorization: Basic x\r\nAuthorization: Basic x\r\n".to_owned()),
-        ("two empty ones", "Authorization:\r\nAuthorization:\r\n".to_owned()),
+        (
+            "the same",
+            format!("Authorization: {good}\r\nAuthorization: {good}\r\n"),
+        ),
+        (
+            "another case",
+            format!("Authorization: {good}\r\nauthorization: {good}\r\n"),
+        ),
+        (
+            "apart",
+            format!("Authorization: {good}\r\nX-A: b\r\nAUTHORIZATION: {good}\r\n"),
+        ),
+        (
+            "an empty one first",
+            format!("Authorization:\r\nAuthorization: {good}\r\n"),
+        ),
+        (
+            "an empty one last",
+            format!("Authorization: {good}\r\nAuthorization:\r\n"),
+        ),
+        (
+            "Basic first",
+            format!("Authorization: Basic x\r\nAuthorization: {good}\r\n"),
+        ),
+        (
+            "Basic last",
+            format!("Authorization: {good}\r\nAuthorization: Basic x\r\n"),
+        ),
+        (
+            "garbage last",
+            format!("Authorization: {good}\r\nAuthorization: \"\"\r\n"),
+        ),
+        (
+            "garbage first",
+            format!("Authorization: ???\r\nAuthorization: {good}\r\n"),
+        ),
+        (
+            "two of Basic",
+            "Authorization: Basic x\r\nAuthorization: Basic x\r\n".to_owned(),
+        ),
+        (
+            "two empty ones",
+            "Authorization:\r\nAuthorization:\r\n".to_owned(),
+        ),
         ("twelve", format!("Authorization: {good}\r\n").repeat(12)),
     ]
     .into_iter()
@@ -135,12 +188,35 @@ fn twice(t: &str) -> Vec<Case> {
 fn elsewhere(t: &str) -> Vec<Case> {
     let mut requests: Vec<(String, Vec<u8>)> = vec![
         ("nothing at all".to_owned(), get("/hello", "")),
-        ("in a form".to_owned(), post("application/x-www-form-urlencoded", &format!("access_token={t}"))),
-        ("in JSON".to_owned(), post("application/json", &format!("{{\"access_token\":\"{t}\"}}"))),
-        ("in text".to_owned(), post("text/plain", &format!("Authorization: Bearer {t}\r\n\r\n"))),
+        (
+            "in a form".to_owned(),
+            post(
+                "application/x-www-form-urlencoded",
+                &format!("access_token={t}"),
+            ),
+        ),
+        (
+            "in JSON".to_owned(),
+            post("application/json", &format!("{{\"access_token\":\"{t}\"}}")),
+        ),
+        (
+            "in text".to_owned(),
+            post("text/plain", &format!("Authorization: Bearer {t}\r\n\r\n")),
+        ),
     ];
-    for query in ["access_token", "token", "bearer_token", "jwt", "id_token", "authorization", "Authorization"] {
-        requests.push((format!("in the query as {query}"), get(&format!("/hello?{query}={t}"), "")));
+    for query in [
+        "access_token",
+        "token",
+        "bearer_token",
+        "jwt",
+        "id_token",
+        "authorization",
+        "Authorization",
+    ] {
+        requests.push((
+            format!("in the query as {query}"),
+            get(&format!("/hello?{query}={t}"), ""),
+        ));
     }
     requests.push((
         "in the query with the scheme".to_owned(),
@@ -148,10 +224,20 @@ fn elsewhere(t: &str) -> Vec<Case> {
     ));
     requests.push(("in the path".to_owned(), get(&format!("/hello/{t}"), "")));
     for field in [
-        "Proxy-Authorization", "X-Authorization", "X-Forwarded-Authorization", "X-Access-Token",
-        "X-Auth-Token", "X-Original-Authorization", "Authentication", "Authorisation",
-        "Sec-WebSocket-Protocol", "Authorization-", "X-Amzn-Oidc-Data", "Cf-Access-Jwt-Assertion",
-        "X-Goog-Iap-Jwt-Assertion", "DPoP",
+        "Proxy-Authorization",
+        "X-Authorization",
+        "X-Forwarded-Authorization",
+        "X-Access-Token",
+        "X-Auth-Token",
+        "X-Original-Authorization",
+        "Authentication",
+        "Authorisation",
+        "Sec-WebSocket-Protocol",
+        "Authorization-",
+        "X-Amzn-Oidc-Data",
+        "Cf-Access-Jwt-Assertion",
+        "X-Goog-Iap-Jwt-Assertion",
+        "DPoP",
     ] {
         let fields = format!("{field}: Bearer {t}\r\n");
         requests.push((format!("in {field}"), get("/hello", &fields)));
@@ -162,12 +248,21 @@ fn elsewhere(t: &str) -> Vec<Case> {
     }
     // Names that claim to have been let in already.
     for fields in [
-        "X-Auth-Subject: demo\r\n", "X-Forwarded-User: demo\r\n", "Remote-User: demo\r\n",
-        "X-Auth-Client-Id: demo\r\nX-Auth-Scopes: read write\r\n", "X-Original-URL: /public\r\n",
-        "X-Rewrite-URL: /public\r\n", "X-Forwarded-Uri: /public\r\n", "X-Forwarded-For: 127.0.0.1\r\n",
-        "X-HTTP-Method-Override: OPTIONS\r\n", "User-Agent: kube-probe/1.30\r\n",
+        "X-Auth-Subject: demo\r\n",
+        "X-Forwarded-User: demo\r\n",
+        "Remote-User: demo\r\n",
+        "X-Auth-Client-Id: demo\r\nX-Auth-Scopes: read write\r\n",
+        "X-Original-URL: /public\r\n",
+        "X-Rewrite-URL: /public\r\n",
+        "X-Forwarded-Uri: /public\r\n",
+        "X-Forwarded-For: 127.0.0.1\r\n",
+        "X-HTTP-Method-Override: OPTIONS\r\n",
+        "User-Agent: kube-probe/1.30\r\n",
     ] {
-        requests.push((format!("only {}", fields.replace("\r\n", " ")), get("/hello", fields)));
+        requests.push((
+            format!("only {}", fields.replace("\r\n", " ")),
+            get("/hello", fields),
+        ));
     }
     requests
         .into_iter()
@@ -200,21 +295,45 @@ pub(crate) fn legitimate(house: &House, holder: &Holder) -> Vec<Case> {
         format!("Accept: */*\r\nAccept: text/html\r\nAuthorization: Bearer {t}"),
     ] {
         let name = format!("field: {}", field.replace(t.as_str(), "…"));
-        cases.push(Case::raw(name, get("/hello", &format!("{field}\r\n")), Accepted));
+        cases.push(Case::raw(
+            name,
+            get("/hello", &format!("{field}\r\n")),
+            Accepted,
+        ));
     }
     let fields = format!("Authorization: Bearer {t}\r\n");
     for target in [
-        "/", "/hello?access_token=x", "/hello?access_token", "/hello?", "/hello?a=b&a=c",
-        "/hello/a/b/c", "/hello/", "/HELLO", "/hell%C3%B6", "/hello?q=%00%2e%2e%2f", "/write/x", "/hello:world",
-        "/~user", "/hello;?", "/a,b", "/@me", "/hello!",
+        "/",
+        "/hello?access_token=x",
+        "/hello?access_token",
+        "/hello?",
+        "/hello?a=b&a=c",
+        "/hello/a/b/c",
+        "/hello/",
+        "/HELLO",
+        "/hell%C3%B6",
+        "/hello?q=%00%2e%2e%2f",
+        "/write/x",
+        "/hello:world",
+        "/~user",
+        "/hello;?",
+        "/a,b",
+        "/@me",
+        "/hello!",
     ] {
         // A semicolon could start a parameter that another reader strips.
         if !target.contains(';') {
-            cases.push(Case::raw(format!("target: {target}"), get(target, &fields), Accepted));
+            cases.push(Case::raw(
+                format!("target: {target}"),
+                get(target, &fields),
+                Accepted,
+            ));
         }
     }
     for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-        let request = format!("{method} /hello HTTP/1.1\r\nHost: gateway.test\r\n{fields}Content-Length: 2\r\n\r\nhi");
+        let request = format!(
+            "{method} /hello HTTP/1.1\r\nHost: gateway.test\r\n{fields}Content-Length: 2\r\n\r\nhi"
+        );
         cases.push(Case::raw(format!("method: {method}"), request, Accepted));
     }
     let head = format!("HEAD /hello HTTP/1.1\r\nHost: gateway.test\r\n{fields}\r\n");

@@ -37,11 +37,23 @@ fn parts(house: &House, holder: &Holder) -> Vec<Case> {
         ("a signature", s.to_owned(), malformed),
         ("header and payload", format!("{h}.{p}"), malformed),
         ("header and signature", format!("{h}.{s}"), malformed),
-        ("an empty signature", format!("{h}.{p}."), Refused("bad_signature")),
+        (
+            "an empty signature",
+            format!("{h}.{p}."),
+            Refused("bad_signature"),
+        ),
         ("an empty payload", format!("{h}..{s}"), malformed),
-        ("an empty payload, signed", holder.sign_segments(h, ""), malformed),
+        (
+            "an empty payload, signed",
+            holder.sign_segments(h, ""),
+            malformed,
+        ),
         ("an empty header", format!(".{p}.{s}"), malformed),
-        ("an empty header, signed", holder.sign_segments("", p), malformed),
+        (
+            "an empty header, signed",
+            holder.sign_segments("", p),
+            malformed,
+        ),
         ("only a signature", format!("..{s}"), malformed),
         ("only a payload", format!(".{p}."), malformed),
         ("only a header", format!("{h}.."), malformed),
@@ -50,15 +62,35 @@ fn parts(house: &House, holder: &Holder) -> Vec<Case> {
         ("two dots inside", format!("{h}..{p}.{s}"), malformed),
         ("two signatures", format!("{token}.{s}"), malformed),
         ("two payloads", format!("{h}.{p}.{p}.{s}"), malformed),
-        ("an encrypted token", format!("{h}.{p}.{p}.{p}.{s}"), malformed),
+        (
+            "an encrypted token",
+            format!("{h}.{p}.{p}.{p}.{s}"),
+            malformed,
+        ),
         ("six", format!("{token}.{token}"), malformed),
-        ("five, signed over four", holder.sign_segments(h, &format!("{p}.{p}.{p}")), malformed),
+        (
+            "five, signed over four",
+            holder.sign_segments(h, &format!("{p}.{p}.{p}")),
+            malformed,
+        ),
         ("in another order", format!("{p}.{h}.{s}"), malformed),
         ("backwards", format!("{s}.{p}.{h}"), malformed),
-        ("the header thrice", format!("{h}.{h}.{h}"), Refused("bad_signature")),
+        (
+            "the header thrice",
+            format!("{h}.{h}.{h}"),
+            Refused("bad_signature"),
+        ),
         ("empty objects", format!("{open}.{open}.{open}"), malformed),
-        ("commas for dots", token.replace('.', ","), Refused("broken_syntax")),
-        ("colons for dots", token.replace('.', ":"), Refused("broken_syntax")),
+        (
+            "commas for dots",
+            token.replace('.', ","),
+            Refused("broken_syntax"),
+        ),
+        (
+            "colons for dots",
+            token.replace('.', ":"),
+            Refused("broken_syntax"),
+        ),
         ("tildes for dots", token.replace('.', "~"), malformed),
         ("disclosures after it", format!("{token}~{p}~"), malformed),
         (
@@ -67,9 +99,21 @@ fn parts(house: &House, holder: &Holder) -> Vec<Case> {
             Refused("broken_syntax"),
         ),
         ("the whole in base64url", encode(&token), malformed),
-        ("a macaroon", "MDAxY2xvY2F0aW9uIGh0dHA6Ly9teWJhbmsvCg".to_owned(), malformed),
-        ("a PASETO", "v4.public.eyJzdWIiOiJkZW1vIn0".to_owned(), malformed),
-        ("an opaque token", "2YotnFZFEjr1zCsicMWpAA".to_owned(), malformed),
+        (
+            "a macaroon",
+            "MDAxY2xvY2F0aW9uIGh0dHA6Ly9teWJhbmsvCg".to_owned(),
+            malformed,
+        ),
+        (
+            "a PASETO",
+            "v4.public.eyJzdWIiOiJkZW1vIn0".to_owned(),
+            malformed,
+        ),
+        (
+            "an opaque token",
+            "2YotnFZFEjr1zCsicMWpAA".to_owned(),
+            malformed,
+        ),
     ]
     .into_iter()
     .map(|(name, token, verdict)| Case::new(format!("parts: {name}"), token, verdict))
@@ -77,10 +121,17 @@ fn parts(house: &House, holder: &Holder) -> Vec<Case> {
 }
 
 fn alphabets(house: &House, holder: &Holder) -> Vec<Case> {
-    let claims = house.claims().with("pad", "\"\u{3ff}\u{3fe}\u{fffd}~~~???>>>\"");
+    let claims = house
+        .claims()
+        .with("pad", "\"\u{3ff}\u{3fe}\u{fffd}~~~???>>>\"");
     // Of a length that leaves unused bits in the last character.
     let claims = (0..3)
-        .map(|n| claims.clone().with("fill", format!("\"{}\"", "x".repeat(n))).text())
+        .map(|n| {
+            claims
+                .clone()
+                .with("fill", format!("\"{}\"", "x".repeat(n)))
+                .text()
+        })
         .find(|text| text.len() % 3 == 1)
         .expect("one of three");
     let token = holder.mint(&claims);
@@ -108,9 +159,17 @@ fn alphabets(house: &House, holder: &Holder) -> Vec<Case> {
         let malformed = Refused("malformed");
         let middle = good.len() / 2;
         for padding in ["=", "==", "===", "===="] {
-            add(&format!("{padding} after it"), format!("{good}{padding}"), Refused("padding"));
+            add(
+                &format!("{padding} after it"),
+                format!("{good}{padding}"),
+                Refused("padding"),
+            );
         }
-        add("% escapes for padding", format!("{good}%3D%3D"), Refused("broken_syntax"));
+        add(
+            "% escapes for padding",
+            format!("{good}%3D%3D"),
+            Refused("broken_syntax"),
+        );
         for odd in ["+", "/", "~"] {
             let segment = format!("{}{odd}{}", &good[..middle], &good[middle + 1..]);
             add(&format!("a {odd} inside"), segment, malformed);
@@ -127,7 +186,11 @@ fn alphabets(house: &House, holder: &Holder) -> Vec<Case> {
             );
         }
         let whole = good.len() / 4 * 4;
-        add("one character over", format!("{}A", &good[..whole]), malformed);
+        add(
+            "one character over",
+            format!("{}A", &good[..whole]),
+            malformed,
+        );
         assert_ne!(whole, good.len(), "{what} has unused bits");
         let last = good.as_bytes()[good.len() - 1];
         let value = ALPHABET.iter().position(|c| *c == last).expect("base64url");
@@ -155,21 +218,41 @@ fn alphabets(house: &House, holder: &Holder) -> Vec<Case> {
         if hex.len() < 6000 {
             add("hexadecimal", hex, verdict);
         }
-        let verdict = if at == 2 { Refused("bad_signature") } else { malformed };
+        let verdict = if at == 2 {
+            Refused("bad_signature")
+        } else {
+            malformed
+        };
         add("encoded twice", encode(good), verdict);
     }
     // Changed after it was signed.
     for (name, token) in [
-        ("another payload", format!("{h}.{}.{s}", encode(house.claims().with("sub", "\"root\"").text()))),
+        (
+            "another payload",
+            format!(
+                "{h}.{}.{s}",
+                encode(house.claims().with("sub", "\"root\"").text())
+            ),
+        ),
         ("a payload with more", format!("{h}.{p}AAAA.{s}")),
-        ("a payload with less", format!("{h}.{}.{s}", &p[..p.len() / 4 * 4])),
-        ("a payload in capitals", format!("{h}.{}.{s}", p[..p.len() / 4 * 4].to_ascii_uppercase())),
+        (
+            "a payload with less",
+            format!("{h}.{}.{s}", &p[..p.len() / 4 * 4]),
+        ),
+        (
+            "a payload in capitals",
+            format!("{h}.{}.{s}", p[..p.len() / 4 * 4].to_ascii_uppercase()),
+        ),
         ("the signature of another token", {
             let other = holder.mint(house.claims().with("jti", "\"x\"").text());
             format!("{h}.{p}.{}", split(&other).2)
         }),
     ] {
-        cases.push(Case::new(format!("changed: {name}"), token, Refused("bad_signature")));
+        cases.push(Case::new(
+            format!("changed: {name}"),
+            token,
+            Refused("bad_signature"),
+        ));
     }
     cases
 }
@@ -177,20 +260,52 @@ fn alphabets(house: &House, holder: &Holder) -> Vec<Case> {
 fn sizes(house: &House, holder: &Holder) -> Vec<Case> {
     let brim = of_length(house, holder, 8192);
     vec![
-        Case::new("size: a byte too long", of_length(house, holder, 8196), Refused("too_large")),
-        Case::new("size: a byte behind the brim", format!("{brim}A"), Refused("too_large")),
-        Case::new("size: garbage to the brim", "A".repeat(8192), Refused("malformed")),
-        Case::new("size: garbage beyond", "A".repeat(8193), Refused("too_large")),
-        Case::new("size: twice as long", "A".repeat(16384), Refused("too_large")),
+        Case::new(
+            "size: a byte too long",
+            of_length(house, holder, 8196),
+            Refused("too_large"),
+        ),
+        Case::new(
+            "size: a byte behind the brim",
+            format!("{brim}A"),
+            Refused("too_large"),
+        ),
+        Case::new(
+            "size: garbage to the brim",
+            "A".repeat(8192),
+            Refused("malformed"),
+        ),
+        Case::new(
+            "size: garbage beyond",
+            "A".repeat(8193),
+            Refused("too_large"),
+        ),
+        Case::new(
+            "size: twice as long",
+            "A".repeat(16384),
+            Refused("too_large"),
+        ),
         Case::new("size: dots beyond", ".".repeat(8193), Refused("too_large")),
-        Case::new("size: beyond and broken", "\"".repeat(8193), Refused("too_large")),
-        Case::new("size: padding beyond", format!("{brim}="), Refused("too_large")),
+        Case::new(
+            "size: beyond and broken",
+            "\"".repeat(8193),
+            Refused("too_large"),
+        ),
+        Case::new(
+            "size: padding beyond",
+            format!("{brim}="),
+            Refused("too_large"),
+        ),
     ]
 }
 
 /// The longest token, byte for byte.
 pub(crate) fn brim(house: &House, holder: &Holder) -> Case {
-    Case::new("size: to the brim", of_length(house, holder, 8192), Accepted)
+    Case::new(
+        "size: to the brim",
+        of_length(house, holder, 8192),
+        Accepted,
+    )
 }
 
 /// A good token of exactly `length` bytes.

@@ -34,7 +34,11 @@ pub(crate) fn hostile(house: &House, holder: &Holder) -> Vec<Case> {
         .filter(|(_, forged)| *forged != signature)
         .map(|(name, forged)| {
             let token = format!("{message}.{}", encode(forged));
-            Case::new(format!("signature: {name}"), token, Refused("bad_signature"))
+            Case::new(
+                format!("signature: {name}"),
+                token,
+                Refused("bad_signature"),
+            )
         })
         .collect()
 }
@@ -81,11 +85,25 @@ fn common(holder: &Holder, message: &str, good: &[u8]) -> Vec<Form> {
         ("a zero after it", [good, &[0]].concat()),
         ("itself again", [good, good].concat()),
         ("backwards", reversed),
-        ("halves changed", [&good[length / 2..], &good[..length / 2]].concat()),
-        ("of the digest", holder.key.signature(digest(&SHA256, message.as_bytes()).as_ref())),
+        (
+            "halves changed",
+            [&good[length / 2..], &good[..length / 2]].concat(),
+        ),
+        (
+            "of the digest",
+            holder
+                .key
+                .signature(digest(&SHA256, message.as_bytes()).as_ref()),
+        ),
         ("of nothing", holder.key.signature(b"")),
-        ("of the text with a line feed", holder.key.signature(format!("{message}\n").as_bytes())),
-        ("of the text with a dot", holder.key.signature(format!("{message}.").as_bytes())),
+        (
+            "of the text with a line feed",
+            holder.key.signature(format!("{message}\n").as_bytes()),
+        ),
+        (
+            "of the text with a dot",
+            holder.key.signature(format!("{message}.").as_bytes()),
+        ),
         ("of the header", {
             let (header, _) = message.split_once('.').expect("two parts");
             holder.key.signature(header.as_bytes())
@@ -94,7 +112,10 @@ fn common(holder: &Holder, message: &str, good: &[u8]) -> Vec<Form> {
             let (_, payload) = message.split_once('.').expect("two parts");
             holder.key.signature(payload.as_bytes())
         }),
-        ("the digest itself", digest(&SHA256, message.as_bytes()).as_ref().to_vec()),
+        (
+            "the digest itself",
+            digest(&SHA256, message.as_bytes()).as_ref().to_vec(),
+        ),
         ("much too long", vec![7; 2048]),
     ]
     .into_iter()
@@ -129,7 +150,10 @@ fn ecdsa(holder: &Holder, message: &str, good: &[u8]) -> Vec<Form> {
     let mut forms = Vec::new();
     for (r_name, r_value) in values {
         for (s_name, s_value) in values {
-            forms.push((format!("r = {r_name}, s = {s_name}"), [r_value, s_value].concat()));
+            forms.push((
+                format!("r = {r_name}, s = {s_name}"),
+                [r_value, s_value].concat(),
+            ));
         }
         forms.push((format!("r = {r_name}"), [r_value, s].concat()));
         forms.push((format!("s = {r_name}"), [r, r_value].concat()));
@@ -141,17 +165,29 @@ fn ecdsa(holder: &Holder, message: &str, good: &[u8]) -> Vec<Form> {
     forms.extend([
         ("DER".to_owned(), der.clone()),
         ("DER cut to length".to_owned(), fitted),
-        ("the last 64 bytes of DER".to_owned(), der[der.len() - 64..].to_vec()),
-        ("each half little end first".to_owned(), [swap(r), swap(s)].concat()),
-        ("(n - r, s)".to_owned(), [&subtract(&P256_ORDER, r)[..], s].concat()),
+        (
+            "the last 64 bytes of DER".to_owned(),
+            der[der.len() - 64..].to_vec(),
+        ),
+        (
+            "each half little end first".to_owned(),
+            [swap(r), swap(s)].concat(),
+        ),
+        (
+            "(n - r, s)".to_owned(),
+            [&subtract(&P256_ORDER, r)[..], s].concat(),
+        ),
         ("(r, r)".to_owned(), [r, r].concat()),
         ("(s, s)".to_owned(), [s, s].concat()),
         ("halves of 33 bytes".to_owned(), [&[0], r, &[0], s].concat()),
         ("with the point's tag".to_owned(), [&[4], good].concat()),
-        ("the public point".to_owned(), match &holder.jwk {
-            PublicJwk::Ec { x, y, .. } => [decode(x), decode(y)].concat(),
-            PublicJwk::Okp { .. } | PublicJwk::Rsa { .. } => panic!("an EC key"),
-        }),
+        (
+            "the public point".to_owned(),
+            match &holder.jwk {
+                PublicJwk::Ec { x, y, .. } => [decode(x), decode(y)].concat(),
+                PublicJwk::Okp { .. } | PublicJwk::Rsa { .. } => panic!("an EC key"),
+            },
+        ),
     ]);
     forms
 }
@@ -163,7 +199,10 @@ fn ed25519(good: &[u8]) -> Vec<Form> {
     identity[0] = 1;
     let mut forms = vec![
         ("S + L".to_owned(), [r, &add(s, &ED25519_ORDER)].concat()),
-        ("S + 2 L".to_owned(), [r, &add(&add(s, &ED25519_ORDER), &ED25519_ORDER)].concat()),
+        (
+            "S + 2 L".to_owned(),
+            [r, &add(&add(s, &ED25519_ORDER), &ED25519_ORDER)].concat(),
+        ),
         ("S = L".to_owned(), [r, &ED25519_ORDER].concat()),
         ("S = 0".to_owned(), [r, &zero].concat()),
         ("S = 1".to_owned(), [r, &identity].concat()),
@@ -171,8 +210,14 @@ fn ed25519(good: &[u8]) -> Vec<Form> {
         ("R = S".to_owned(), [s, s].concat()),
     ];
     for (n, point) in small_order().into_iter().enumerate() {
-        forms.push((format!("R of small order {n}, S = 0"), [&point[..], &zero].concat()));
-        forms.push((format!("R of small order {n}, S = L"), [&point[..], &ED25519_ORDER].concat()));
+        forms.push((
+            format!("R of small order {n}, S = 0"),
+            [&point[..], &zero].concat(),
+        ));
+        forms.push((
+            format!("R of small order {n}, S = L"),
+            [&point[..], &ED25519_ORDER].concat(),
+        ));
         forms.push((format!("R of small order {n}"), [&point[..], s].concat()));
     }
     forms
@@ -208,7 +253,10 @@ fn rsa(holder: &Holder, good: &[u8]) -> Vec<Form> {
         }),
         ("the encoded message itself".to_owned(), encoded),
         ("two zeros before it".to_owned(), [&[0, 0], good].concat()),
-        ("a zero before it, the end cut".to_owned(), [&[0], &good[..good.len() - 1]].concat()),
+        (
+            "a zero before it, the end cut".to_owned(),
+            [&[0], &good[..good.len() - 1]].concat(),
+        ),
     ]
 }
 
