@@ -23,7 +23,9 @@ pub fn token(headers: &HeaderMap) -> Result<&[u8], Rejection> {
     if !scheme.eq_ignore_ascii_case(b"bearer") {
         return Err(Rejection::Missing);
     }
-    let token = rest.trim_ascii_start();
+    // Spaces only: RFC 6750 §2.1 has no tab here, and another reader might see no token.
+    let token_at = rest.iter().position(|b| *b != b' ').unwrap_or(rest.len());
+    let (_spaces, token) = rest.split_at(token_at);
     if token.len() > MAX_TOKEN_BYTES {
         return Err(Rejection::TooLarge);
     }
@@ -86,6 +88,7 @@ mod tests {
             (vec![b"Bearer a b"], Rejection::BrokenSyntax),
             (vec![b"Bearer a, Bearer b"], Rejection::BrokenSyntax),
             (vec![b"Bearer\ta"], Rejection::Missing),
+            (vec![b"Bearer \ta"], Rejection::BrokenSyntax),
             (vec![b"Bearer a=b"], Rejection::BrokenSyntax),
             (vec![b"Bearer =="], Rejection::BrokenSyntax),
             (vec![b"Bearer \"a\""], Rejection::BrokenSyntax),

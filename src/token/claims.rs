@@ -71,7 +71,7 @@ impl Claims {
     ///
     /// # Errors
     /// [`Rejection::Malformed`] for a missing or wrongly typed claim, [`Rejection::ClaimRule`] for
-    /// text that could not be put into a header field.
+    /// text that could not be put into a header field, and for an empty `sub` or client.
     pub(super) fn parse(payload: &[u8], is_imported: bool) -> Result<Self, Rejection> {
         let members = parse_object(payload).ok_or(Rejection::Malformed)?;
         let optional = |name| match members.contains_key(name) {
@@ -109,7 +109,9 @@ impl Claims {
             &claims.scope,
             &claims.token_id,
         ];
-        if identity.into_iter().any(|text| !is_header_safe(text)) {
+        // A header field with nothing in it looks to many upstreams like none.
+        let is_nobody = claims.subject.is_empty() || claims.client_id.is_empty();
+        if is_nobody || identity.into_iter().any(|text| !is_header_safe(text)) {
             return Err(Rejection::ClaimRule);
         }
         Ok(claims)
@@ -269,6 +271,8 @@ mod tests {
         assert_eq!(rejection("\"s\"", r#""s\r\nX: y""#), Rejection::ClaimRule);
         assert_eq!(rejection("\"s\"", "\"\u{e9}\""), Rejection::ClaimRule);
         assert_eq!(rejection("\"c\"", "\" c\""), Rejection::ClaimRule);
+        assert_eq!(rejection("\"s\"", "\"\""), Rejection::ClaimRule);
+        assert_eq!(rejection("\"c\"", "\"\""), Rejection::ClaimRule);
     }
 
     #[test]

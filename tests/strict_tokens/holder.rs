@@ -35,7 +35,7 @@ impl House {
             .into_iter()
             .map(|alg| {
                 let made = keygen.generate(alg).expect("a key");
-                let kid = format!("old-{alg}").parse().expect("a kid");
+                let kid = format!("prev-{alg}").parse().expect("a kid");
                 Holder {
                     key: PrivateKey::foreign(kid, alg, &made.private_pkcs8),
                     jwk: made.jwk.clone(),
