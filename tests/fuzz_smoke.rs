@@ -161,7 +161,6 @@ fn run(name: &str) {
         1 => prop::collection::vec(change(), 4..24),
     ];
     let strategy = (any::<Index>(), changes).prop_map({
-        let seeds = seeds.clone();
         move |(seed, changes)| {
             let mut data = seed.get(&seeds).clone();
             for change in changes {

@@ -210,7 +210,7 @@ fn defects(
         ("sub twice", good.clone().twice("sub", "\"x\""), "malformed"),
         (
             "sub unprintable",
-            good.clone().with("sub", r#""a\nb""#),
+            good.with("sub", r#""a\nb""#),
             "claim_rule",
         ),
     ] {

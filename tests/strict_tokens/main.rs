@@ -8,7 +8,8 @@
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test fails by panicking"
+    clippy::print_stdout,
+    reason = "a test fails by panicking, and says what it counted"
 )]
 
 #[path = "../harness/mod.rs"]
@@ -62,32 +63,32 @@ async fn former(algorithm: Algorithm) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_on_an_es256_key() {
-    ours(Algorithm::Es256).await;
+    Box::pin(ours(Algorithm::Es256)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_on_an_eddsa_key() {
-    ours(Algorithm::EdDsa).await;
+    Box::pin(ours(Algorithm::EdDsa)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_on_an_rs256_key() {
-    ours(Algorithm::Rs256).await;
+    Box::pin(ours(Algorithm::Rs256)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_on_an_imported_es256_key() {
-    former(Algorithm::Es256).await;
+    Box::pin(former(Algorithm::Es256)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_on_an_imported_eddsa_key() {
-    former(Algorithm::EdDsa).await;
+    Box::pin(former(Algorithm::EdDsa)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_requests_on_an_imported_rs256_key() {
-    former(Algorithm::Rs256).await;
+    Box::pin(former(Algorithm::Rs256)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

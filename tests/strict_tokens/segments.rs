@@ -210,7 +210,7 @@ fn alphabets(house: &House, holder: &Holder) -> Vec<Case> {
             add("the standard alphabet", standard.to_owned(), malformed);
         }
         let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
-        let verdict = if at == 2 && hex.len() % 4 == 0 {
+        let verdict = if at == 2 && hex.len().is_multiple_of(4) {
             Refused("bad_signature")
         } else {
             malformed
