@@ -1,6 +1,6 @@
 //! What one live key admits: requests still open, how many there were, and whose.
 //!
-//! Requests write here, so nothing in it is locked: counters, and a [`Table`] of callers that a
+//! Requests write here, so nothing in it is locked: counters, and a table of callers that a
 //! sampler reads without holding anybody up. A caller is known by key and client; a request of a
 //! known one allocates nothing.
 
