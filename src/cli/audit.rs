@@ -137,6 +137,8 @@ fn sentence(record: &AuditRecord) -> String {
         ("purged", record.purged.clone()),
         ("retired", record.retired.clone()),
         ("restored", one(&record.restored)),
+        ("imported", one(&record.imported)),
+        ("compromised", record.compromised.clone()),
     ] {
         if !kids.is_empty() {
             let names: Vec<&str> = kids.iter().map(Kid::as_str).collect();

@@ -251,10 +251,10 @@ fn print_purges(purges: &Value) {
             text(purge, "purge_id"),
             text(purge, "committed_at"),
             member(purge, "kids").as_array().map_or(0, Vec::len),
-            member(recovery, "affected"),
-            member(recovery, "got_new_token"),
-            member(recovery, "recovered"),
-            member(recovery, "failures"),
+            member(recovery, "affected").to_string(),
+            member(recovery, "got_new_token").to_string(),
+            member(recovery, "recovered").to_string(),
+            member(recovery, "failures").to_string(),
         ));
     }
 }
