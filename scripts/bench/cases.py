@@ -6,8 +6,8 @@ import gateway
 from gateway import BARE, FULL, OPEN
 from load import Target
 
-# Settings (top-level sections) of a gateway without a cache of verified tokens.
-NO_CACHE = ""
+# Settings (section `server`) of a gateway without a cache of verified tokens.
+NO_CACHE = {"token_cache_entries": 0}
 
 TOKENS = 10_000
 
@@ -69,7 +69,7 @@ class Bench:
             self._keys[algorithm] = first
         settings = {
             "tuned": {},
-            "miss": {"more": NO_CACHE},
+            "miss": {"server": NO_CACHE},
             "unsharded": {"sharding": False},
             "stock": {"sharding": False},
         }[kind]

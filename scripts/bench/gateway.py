@@ -31,7 +31,7 @@ clients:
 upstreams:
   main: {{ endpoints: ["127.0.0.1:{upstream}"] }}
 limits: {{ max_connections_per_address: 100000 }}
-server: {{ workers: {workers}, sharding: {sharding} }}
+server: {{ workers: {workers}, sharding: {sharding}{server} }}
 {more}
 routes:
   - {{ name: open, match: {{ host: {open}, prefix: / }}, auth: none, upstream: main }}
@@ -48,7 +48,7 @@ class Gateway:
     """A gateway; `keys_of` takes over the keys and secrets of another one."""
 
     def __init__(self, name, binary, lab, upstream, algorithm="RS256", workers=2, sharding=True,
-                 ttl="1h", keys="", more="", keys_of=None, wrapper=()):
+                 ttl="1h", keys="", more="", server=None, keys_of=None, wrapper=()):
         self.name, self.binary = name, pathlib.Path(binary).resolve()
         self.algorithm, self.wrapper = algorithm, list(wrapper)
         self.dir = pathlib.Path(lab, name)
@@ -60,6 +60,7 @@ class Gateway:
             proxy=self.port, admin=self.admin_port, metrics=self.metrics_port, issuer=self.issuer,
             audience=AUDIENCE, ttl=ttl, algorithm=algorithm, keys=keys, client=CLIENT,
             upstream=upstream, workers=workers, sharding=str(sharding).lower(), more=more,
+            server="".join(f", {name}: {value}" for name, value in (server or {}).items()),
             open=OPEN, bare=BARE, full=FULL)
         (self.dir / "portcullis.yaml").write_text(config)
         self.child = None

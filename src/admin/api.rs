@@ -12,13 +12,13 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
 
 use crate::keys::signing_key::KidError;
-use crate::keys::transition::{Order, PurgeScope};
+use crate::keys::transition::Order;
 use crate::keys::{Actor, KeySet, Kid};
 use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, Resealed, RotationOutcome};
 
 use super::AdminParts;
 use super::auth::{Operator, Role};
-use super::body::{ResealRequest, RestoreRequest, RotateRequest, parse};
+use super::body::{ResealRequest, RestoreRequest, RotateRequest, parse, scope};
 use super::clock::PauseView;
 use super::error::ApiError;
 use super::idempotency;
@@ -104,9 +104,7 @@ async fn try_rotate(
     } else {
         Role::Operator
     };
-    if operator.role < needs {
-        return Err(ApiError::forbidden(operator.role, needs));
-    }
+    operator.needs(needs)?;
     let claim = idempotency::claim(headers, "POST /admin/v1/keys/rotate", body)?;
     let seen_revision = seen_revision(headers, request.seen_revision)?;
     let purge = purge_command(&request, seen_revision, claim.is_some(), parts)?;
@@ -120,16 +118,30 @@ async fn try_rotate(
         ..Lifecycle::order(Actor::Admin(operator.name), request.reason)
     };
     let lifecycle = Arc::clone(&parts.lifecycle);
-    // On a task of its own: the client may leave, the change runs to its end.
-    let change = tokio::spawn(async move {
+    to_its_end(async move {
         let _running = running;
         match purge {
             Some(command) => lifecycle.purge_scoped(&order, &command).await,
             None => lifecycle.rotate(&order).await,
         }
-    });
-    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
-    result.map_err(|error| ApiError::rotation(&error))
+    })
+    .await
+}
+
+/// Runs a change on a task of its own: the client may leave, the change runs to its end.
+pub(super) async fn to_its_end<T: Send + 'static>(
+    change: impl Future<Output = Result<T, LifecycleError>> + Send + 'static,
+) -> Result<T, ApiError> {
+    let result = tokio::spawn(change).await;
+    result
+        .unwrap_or(Err(LifecycleError::TaskDied))
+        .map_err(|error| ApiError::rotation(&error))
+}
+
+/// The key that a path names.
+pub(super) fn kid_of(path: &str) -> Result<Kid, ApiError> {
+    path.parse()
+        .map_err(|error: KidError| ApiError::bad_body(error.to_string()))
 }
 
 /// The revision that the caller looked at: of the body, or of `If-Match` (RFC 9110 §13.1.1) with the
@@ -172,11 +184,7 @@ fn purge_command(
                 parts.lifecycle.current_set().revision,
             ));
         }
-        None => PurgeScope::All,
-        Some(kids) => PurgeScope::Kids {
-            kids: kids.clone(),
-            keep_pending: request.keep_pending.unwrap_or_default(),
-        },
+        kids => scope(kids.clone(), request.keep_pending),
     };
     Ok(Some(PurgeCommand {
         scope,
@@ -208,17 +216,11 @@ async fn try_restore(
     body: &Bytes,
 ) -> Result<KeySet, ApiError> {
     let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
-    if operator.role < Role::Admin {
-        return Err(ApiError::forbidden(operator.role, Role::Admin));
-    }
-    let kid: Kid = kid
-        .parse()
-        .map_err(|error: KidError| ApiError::bad_body(error.to_string()))?;
+    operator.needs(Role::Admin)?;
+    let kid = kid_of(kid)?;
     let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
     let lifecycle = Arc::clone(&parts.lifecycle);
-    let change = tokio::spawn(async move { lifecycle.restore(&order, &kid).await });
-    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
-    result.map_err(|error| ApiError::rotation(&error))
+    to_its_end(async move { lifecycle.restore(&order, &kid).await }).await
 }
 
 pub(super) async fn reseal(
@@ -240,14 +242,10 @@ async fn try_reseal(
     body: &Bytes,
 ) -> Result<Resealed, ApiError> {
     let request: ResealRequest = parse(headers, body).and_then(ResealRequest::check)?;
-    if operator.role < Role::Admin {
-        return Err(ApiError::forbidden(operator.role, Role::Admin));
-    }
+    operator.needs(Role::Admin)?;
     let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
     let lifecycle = Arc::clone(&parts.lifecycle);
-    let change = tokio::spawn(async move { lifecycle.reseal(&order, request.new_kek).await });
-    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
-    result.map_err(|error| ApiError::rotation(&error))
+    to_its_end(async move { lifecycle.reseal(&order, request.new_kek).await }).await
 }
 
 pub(super) async fn not_found(State(parts): State<Arc<AdminParts>>) -> Response {

@@ -12,12 +12,11 @@ use serde::Deserialize;
 use zeroize::Zeroizing;
 
 use crate::keygen::import::ForeignKey;
-use crate::keys::signing_key::KidError;
 use crate::keys::{Actor, KeySet, Kid, PublicJwk};
-use crate::lifecycle::{ImportCommand, Lifecycle, LifecycleError};
+use crate::lifecycle::{ImportCommand, Lifecycle};
 
 use super::AdminParts;
-use super::api::json;
+use super::api::{json, kid_of, to_its_end};
 use super::auth::{Operator, Role};
 use super::body::{RestoreRequest, check_reason, duration, parse, present};
 use super::clock::PauseView;
@@ -111,9 +110,7 @@ async fn try_import(
     let (command, reason) = request.check(&parts.lifecycle)?;
     let order = Lifecycle::order(Actor::Admin(operator.name), reason);
     let lifecycle = Arc::clone(&parts.lifecycle);
-    let change = tokio::spawn(async move { lifecycle.import(&order, command).await });
-    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
-    result.map_err(|error| ApiError::rotation(&error))
+    to_its_end(async move { lifecycle.import(&order, command).await }).await
 }
 
 pub(super) async fn compromised(
@@ -138,16 +135,11 @@ async fn try_compromised(
 ) -> Result<KeySet, ApiError> {
     operator.needs(Role::Admin)?;
     let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
-    let kid: Kid = kid
-        .parse()
-        .map_err(|error: KidError| ApiError::bad_body(error.to_string()))?;
+    let kid = kid_of(kid)?;
     let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
     let lifecycle = Arc::clone(&parts.lifecycle);
-    let change = tokio::spawn(async move { lifecycle.mark_compromised(&order, &[kid]).await });
-    let result = change.await.unwrap_or(Err(LifecycleError::TaskDied));
-    result
-        .map(|(_changed, set)| set)
-        .map_err(|error| ApiError::rotation(&error))
+    let marked = to_its_end(async move { lifecycle.mark_compromised(&order, &[kid]).await });
+    marked.await.map(|(_changed, set)| set)
 }
 
 fn answer(parts: &AdminParts, set: &KeySet) -> Response {

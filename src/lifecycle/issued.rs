@@ -111,8 +111,12 @@ impl Lifecycle {
 
     async fn save_counters(&self) {
         let (leeway, now) = (self.policy.timing.leeway, self.parts.clock.now());
+        // A step of the clock may be taken back, and what it made look expired is alive again.
+        let is_sure = self.schedule_pause().is_none();
         let bytes = self.issued.ask(move |ledger| {
-            ledger.prune(leeway, now);
+            if is_sure {
+                ledger.prune(leeway, now);
+            }
             // Serialising strings and numbers into a Vec cannot fail.
             serde_json::to_vec(ledger).unwrap_or_default()
         });

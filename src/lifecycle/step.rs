@@ -163,6 +163,8 @@ impl Lifecycle {
             .field("purged", list(&event.purged))
             .field("retired", list(&event.retired))
             .field("restored", name(&event.restored))
+            .field("imported", name(&event.imported))
+            .field("compromised", list(&event.compromised))
             .outside("reason", event.reason.as_deref().unwrap_or_default())
             .emit();
 

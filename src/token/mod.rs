@@ -8,6 +8,7 @@
 
 pub mod cache;
 pub mod claims;
+mod compact;
 pub mod issue;
 pub mod jose;
 pub mod proven;
