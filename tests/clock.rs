@@ -447,3 +447,20 @@ async fn the_command_line_shows_the_pause_and_confirms_the_clock() {
         assert!(help.contains(taught), "{taught}: {help}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv19_a_step_taken_back_makes_no_preview_too_low() {
+    let gateway = gateway().await;
+    let token = gateway.token().await;
+    step(&gateway, DAY);
+    gateway.lifecycle.save_side_documents().await;
+    gateway.clock.set(Timestamp::from_millis(
+        gateway.clock.now().as_millis() - 86_400_000,
+    ));
+    assert_eq!(paused(&gateway).await, Value::Null, "taken back");
+    assert_eq!(gateway.status(&token).await, 200);
+    // A preview is taken anew after a second.
+    gateway.clock.advance(Duration::from_secs(2));
+    let (_, preview) = gateway.admin_get("/admin/v1/keys/preview").await;
+    assert_eq!(preview["live_tokens"], 1, "{preview}");
+}

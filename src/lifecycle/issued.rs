@@ -103,8 +103,9 @@ pub(super) fn ledger(parts: &Parts, counters: Option<&[u8]>) -> Ledger {
 }
 
 impl Lifecycle {
-    /// Writes what changed beside the key set; a failure is tried again next time.
-    pub(super) async fn save_side_documents(&self) {
+    /// Writes what changed beside the key set; a failure is tried again next time. The schedule does
+    /// it every few seconds.
+    pub async fn save_side_documents(&self) {
         self.save_counters().await;
         self.save_recovery().await;
     }
