@@ -1,16 +1,16 @@
-//! `portcullis keys`: list, rotate, rotate and purge; what a purge breaks is in `keys_impact`.
+//! `portcullis keys`: the verbs, and how a key set is printed.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::admin_client::{AdminClient, AdminTarget};
+use super::admin_client::AdminTarget;
 use super::clock;
 use super::exit::Failure;
 use super::keys_impact;
 use super::keys_import::{self, ImportArgs};
+use super::keys_rotate::{self, RotateArgs};
 use super::out::say;
 
 #[derive(Debug, Args)]
@@ -82,40 +82,6 @@ script add --yes, and --seen-revision so that a repeated call cannot kill client
     },
 }
 
-#[derive(Debug, Args)]
-struct RotateArgs {
-    #[command(flatten)]
-    target: AdminTarget,
-    #[command(flatten)]
-    output: OutputFormat,
-    /// Purge: only new keys are valid, at once; every token issued so far is refused
-    #[arg(long)]
-    purge: bool,
-    /// The revision of the key set you looked at; a plain Rotate is refused when it has changed
-    /// since, a purge ends only if a key of that revision still verifies (default: the current one)
-    #[arg(long, value_name = "N")]
-    seen_revision: Option<u64>,
-    /// With --purge: end this key alone (may be repeated)
-    #[arg(long = "kid", value_name = "KID", requires = "purge")]
-    kids: Vec<String>,
-    /// With --kid of the active key: trust the pending key, which becomes active
-    #[arg(long, requires = "kids")]
-    keep_pending: bool,
-    /// With --purge: the keys are not compromised, and `keys restore` may bring them back
-    #[arg(long, requires = "purge")]
-    mistake_undo: bool,
-    /// A name for this attempt, kept for 24 hours: a repeated call with it gets the first one's
-    /// result (1 to 64 visible ASCII characters)
-    #[arg(long, value_name = "KEY")]
-    idempotency_key: Option<String>,
-    /// Why, for the audit (at most 256 characters)
-    #[arg(long, value_name = "TEXT")]
-    reason: Option<String>,
-    /// Do not ask before a purge
-    #[arg(long, short)]
-    yes: bool,
-}
-
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct OutputFormat {
     /// How to print the answer
@@ -134,7 +100,7 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
         KeysVerb::List { target, output } => list(target, output.output),
         KeysVerb::Preview(args) => keys_impact::preview(args),
         KeysVerb::Purges(args) => keys_impact::purges(args),
-        KeysVerb::Rotate(args) => rotate(args),
+        KeysVerb::Rotate(args) => keys_rotate::run(args),
         KeysVerb::Import(args) => keys_import::run(args),
         KeysVerb::Compromised {
             target,
@@ -203,133 +169,6 @@ fn restore(
     Ok(ExitCode::SUCCESS)
 }
 
-fn rotate(args: &RotateArgs) -> Result<ExitCode, Failure> {
-    let client = args.target.client()?;
-    let mut body = serde_json::Map::new();
-    body.insert("purge".to_owned(), json!(args.purge));
-    if let Some(reason) = &args.reason {
-        body.insert("reason".to_owned(), json!(reason));
-    }
-    if args.purge {
-        body.insert(
-            "seen_revision".to_owned(),
-            json!(seen_revision(args, &client)?),
-        );
-    } else if let Some(seen) = args.seen_revision {
-        body.insert("seen_revision".to_owned(), json!(seen));
-    }
-    if !args.kids.is_empty() {
-        body.insert("kids".to_owned(), json!(args.kids));
-    }
-    for (name, said) in [
-        ("keep_pending", args.keep_pending),
-        ("mistake_undo", args.mistake_undo),
-    ] {
-        if said {
-            body.insert(name.to_owned(), json!(true));
-        }
-    }
-    let answer = client.post_once(
-        "/admin/v1/keys/rotate",
-        &Value::Object(body),
-        args.idempotency_key.as_deref(),
-    )?;
-    match args.output.output {
-        Output::Json => print_json(&answer),
-        Output::Table => print_rotation(&answer),
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Asks before a purge, unless told not to; the key set is shown first.
-fn seen_revision(args: &RotateArgs, client: &AdminClient) -> Result<u64, Failure> {
-    if let (Some(seen), true) = (args.seen_revision, args.yes) {
-        return Ok(seen);
-    }
-    let set = client.get("/admin/v1/keys")?;
-    let current = number(&set, "revision").unwrap_or_default();
-    if !args.yes {
-        if !std::io::stdin().is_terminal() {
-            return Err(Failure::Usage(
-                "a purge asks first; in a script add --yes".to_owned(),
-            ));
-        }
-        print_keys(&set);
-        confirm(&args.kids)?;
-    }
-    Ok(args.seen_revision.unwrap_or(current))
-}
-
-#[expect(
-    clippy::print_stderr,
-    reason = "a question to the person at the terminal"
-)]
-fn confirm(kids: &[String]) -> Result<(), Failure> {
-    let which = if kids.is_empty() {
-        "All of these keys die at once, and every access token issued so far is refused.".to_owned()
-    } else {
-        format!(
-            "At once every token is refused that was signed by {}.",
-            kids.join(", ")
-        )
-    };
-    eprint!("{which}\nType purge to go on: ");
-    let _unwritable = std::io::stderr().flush();
-    let mut line = String::new();
-    let read = std::io::stdin().lock().read_line(&mut line);
-    if read.is_ok() && line.trim() == "purge" {
-        return Ok(());
-    }
-    Err(Failure::Other(
-        "not confirmed; nothing was changed".to_owned(),
-    ))
-}
-
-fn print_rotation(answer: &Value) {
-    let kind = if text(answer, "kind") == "purge" {
-        "Rotate and purge"
-    } else {
-        "Rotate"
-    };
-    if *member(answer, "changed") == json!(true) {
-        say(&format!(
-            "{kind} done: {} is active, revision {}",
-            text(answer, "activated"),
-            member(answer, "revision")
-        ));
-    } else {
-        say(&format!(
-            "nothing changed: {kind} was already done at {}; a new Rotate is possible from {}",
-            text(answer, "at"),
-            text(answer, "idempotency_window_until")
-        ));
-    }
-    if let Some(unseen) = answer.get("unseen") {
-        say(&format!(
-            "it also ended keys that are newer than the revision you had seen: {unseen}"
-        ));
-    }
-    print_keys(answer);
-    super::reseal::print_demand(answer);
-    let Some(receipt) = answer.get("receipt") else {
-        return;
-    };
-    match member(receipt, "drained_at").as_str() {
-        Some(at) => say(&format!(
-            "over since {at}: no worker of this gateway holds a purged key"
-        )),
-        None => say(&format!(
-            "NOT over: still held by {}",
-            member(receipt, "still_held_by")
-        )),
-    }
-    say(&format!(
-        "requests admitted before and still open: {}; verifiers elsewhere may use a cached JWKS until {}",
-        member(receipt, "open_requests"),
-        text(receipt, "external_verifiers_until")
-    ));
-}
-
 /// A key set as an answer to a verb: what was done, then the keys.
 pub(super) fn print_set(set: &Value, output: OutputFormat, what: &str) {
     match output.output {
@@ -341,7 +180,7 @@ pub(super) fn print_set(set: &Value, output: OutputFormat, what: &str) {
     }
 }
 
-fn print_keys(set: &Value) {
+pub(super) fn print_keys(set: &Value) {
     say(&format!(
         "{:<11} {:<6} {:<44} {:<25} VERIFIES UNTIL",
         "STATE", "ALG", "KID", "ACTIVE SINCE"

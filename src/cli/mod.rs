@@ -18,6 +18,7 @@ mod init;
 mod keys;
 mod keys_impact;
 mod keys_import;
+mod keys_rotate;
 mod out;
 mod rehearse;
 mod reseal;

@@ -8,11 +8,10 @@ mod import;
 mod kek;
 mod purge;
 mod recover;
+mod refusal;
 mod restore;
+mod upkeep;
 
-use std::time::Duration;
-
-use thiserror::Error;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
@@ -21,15 +20,17 @@ use super::audit::{Actor, AuditRecord, Event};
 use super::idempotency::{self, Claim};
 use super::key_set::{Activation, ActivationKind, KeySet, Trigger};
 use super::signing_key::{
-    ActiveKey, DeprecatedKey, End, FreshKey, Kid, PendingKey, PublicKey, Tombstone,
+    ActiveKey, DeprecatedKey, End, FreshKey, PendingKey, PublicKey, Tombstone,
 };
-use super::timing::{MAX_KEYS, RETIRED_TOMBSTONE, Timing};
+use super::timing::{MAX_KEYS, Timing};
 
 pub use import::{Imported, import};
 pub use kek::{demand_kek, reseal, settle_kek_demand};
 pub use purge::{PurgeScope, decide_purge, decide_scoped_purge, doomed, purge, purge_all};
 pub use recover::recover;
+pub use refusal::Refusal;
 pub use restore::{mark_compromised, restore};
+pub use upkeep::{raise_max_ttl, replace_pending, retire};
 
 /// Who asks for a step, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,76 +65,6 @@ pub struct Activated {
     pub set: KeySet,
     /// What was activated; also the set's `last_activation`.
     pub activation: Activation,
-}
-
-/// Why a plain rotation or a purge cannot be carried out.
-#[derive(Clone, Debug, Error, PartialEq, Eq)]
-pub enum Refusal {
-    /// Rotating would exceed [`MAX_KEYS`]; a live key is never dropped to make room.
-    #[error(
-        "the key set holds {0} keys, the most it may; wait until a deprecated key retires, or purge"
-    )]
-    KeySetFull(usize),
-    /// Verifiers may still hold a JWKS answer without the pending key.
-    #[error("the pending key {kid} was published too recently; it may sign from {ready_at}")]
-    PendingTooYoung {
-        /// The pending key.
-        kid: Kid,
-        /// When a rotation becomes possible.
-        ready_at: Timestamp,
-    },
-    /// The caller names a key that this issuer never had, or forgot.
-    #[error("there is no key {0}, alive or dead")]
-    UnknownKid(Kid),
-    /// The key is not a purged one.
-    #[error("the key {0} was not purged, so there is nothing to restore")]
-    NotPurged(Kid),
-    /// The purge was not declared a mistake that may be undone.
-    #[error(
-        "the key {0} counts as compromised: its purge was not made with mistake_undo, so it stays dead"
-    )]
-    Compromised(Kid),
-    /// Nothing that the key signed can be alive.
-    #[error(
-        "the key {0} would verify nothing any more: it never signed, or all its tokens have expired"
-    )]
-    NothingToRestore(Kid),
-    /// The caller looked at an older key set than the one that a rotation would change.
-    #[error(
-        "seen_revision {seen} is not the current revision {current}: the key set has changed since; look again"
-    )]
-    StaleRevision {
-        /// What the caller named.
-        seen: u64,
-        /// What is current.
-        current: u64,
-    },
-    /// A key of that name or with that public half is known already.
-    #[error("the key {0} is known already, alive or dead; a key is imported once")]
-    KnownKey(Kid),
-    /// A longer life time than any token may have.
-    #[error("max_ttl {0:?} is out of bounds: 1s to 24h")]
-    MaxTtl(Duration),
-    /// The idempotency key was used for something else.
-    #[error("this Idempotency-Key was used with another body; use a new one for a new request")]
-    OtherBody,
-    /// The actor has used up its idempotency keys for a day.
-    #[error(
-        "{max} results are stored for this actor already; use one Idempotency-Key per attempt, or none; the next is free at {free_at}",
-        max = idempotency::MAX_PER_ACTOR
-    )]
-    IdempotencyFull {
-        /// When the oldest is forgotten.
-        free_at: Timestamp,
-    },
-    /// The caller names a revision that does not exist yet.
-    #[error("seen_revision {seen} lies ahead of the current revision {current}")]
-    RevisionAhead {
-        /// What the caller named.
-        seen: u64,
-        /// What is current.
-        current: u64,
-    },
 }
 
 /// The first key set of an issuer, revision 1. Opens no idempotency window.
@@ -261,92 +192,6 @@ pub fn rotate(
         ..set.clone()
     };
     Activated { set, activation }
-}
-
-/// Retires every deprecated key whose time is over and forgets tombstones whose time is over;
-/// `None` when there is nothing to do.
-#[must_use]
-pub fn retire(set: &KeySet, now: Timestamp) -> Option<KeySet> {
-    let (over, deprecated): (Vec<_>, Vec<_>) = set
-        .deprecated
-        .iter()
-        .cloned()
-        .partition(|key| now >= key.verify_until);
-    let kept = set
-        .tombstones
-        .iter()
-        .filter(|tombstone| now < tombstone.tombstone_until);
-    if over.is_empty() && kept.clone().count() == set.tombstones.len() {
-        return None;
-    }
-    let revision = set.revision + 1;
-    let buried = over.iter().map(|key| Tombstone {
-        died_revision: revision,
-        tombstone_until: key.verify_until.plus(RETIRED_TOMBSTONE),
-        ..tombstone(
-            &key.public,
-            End::Retired,
-            Some(key.activated_at),
-            key.verify_until,
-            now,
-        )
-    });
-    Some(KeySet {
-        revision,
-        last_event: AuditRecord {
-            retired: over.iter().map(|key| key.public.kid.clone()).collect(),
-            ..AuditRecord::new(revision, now, Event::Retire, Actor::Scheduler)
-        },
-        tombstones: buried.chain(kept.cloned()).collect(),
-        deprecated,
-        high_water_time: now.max(set.high_water_time),
-        ..set.clone()
-    })
-}
-
-/// Replaces a pending key of another algorithm than configured. It never signed, so nothing
-/// breaks; the newcomer has to stand published for `prepublish` before it may sign.
-#[must_use]
-pub fn replace_pending(
-    set: &KeySet,
-    fresh: FreshKey,
-    timing: &Timing,
-    actor: Actor,
-    now: Timestamp,
-) -> KeySet {
-    let revision = set.revision + 1;
-    KeySet {
-        revision,
-        last_event: AuditRecord {
-            published: Some(fresh.kid.clone()),
-            ..AuditRecord::new(revision, now, Event::ReplacePending, actor)
-        },
-        pending: publish(fresh, revision, timing, now),
-        high_water_time: now.max(set.high_water_time),
-        ..set.clone()
-    }
-}
-
-/// Raises the longest token life time of the active key to what the configuration allows; `None`
-/// when it already covers it. Must be committed before a longer token is signed (invariant 4).
-#[must_use]
-pub fn raise_max_ttl(
-    set: &KeySet,
-    max_ttl: Duration,
-    actor: Actor,
-    now: Timestamp,
-) -> Option<KeySet> {
-    if set.active.public.max_ttl >= max_ttl {
-        return None;
-    }
-    let revision = set.revision + 1;
-    let mut next = set.clone();
-    next.revision = revision;
-    next.active.public.max_ttl = max_ttl;
-    next.pending.public.max_ttl = next.pending.public.max_ttl.max(max_ttl);
-    next.last_event = AuditRecord::new(revision, now, Event::RaiseMaxTtl, actor);
-    next.high_water_time = now.max(set.high_water_time);
-    Some(next)
 }
 
 /// When the schedule next has something to do: the automatic rotation, or the end of a
