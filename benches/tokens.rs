@@ -268,7 +268,7 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
     ] {
         group.bench_function(name, |b| {
             b.iter(|| {
-                let refused = judge(&token, &ready, &route, keys.now).expect_err("refused");
+                let refused = judge(token, &ready, &route, keys.now).expect_err("refused");
                 assert_eq!(refused.rejection, reason);
             });
         });
