@@ -13,7 +13,7 @@ export PORTCULLIS_PEERS := $(PEERS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test lint check bench bench-smoke bench-e2e bench-instructions dist ci bootstrap \
-        peers bench-peers tools clean-demo
+        metrics-doc observe peers bench-peers tools clean-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, n
 	install -D $(TARGET)/dist/portcullis $(TARGET)/bench/portcullis-glibc
 	$(CARGO) build --profile dist --locked
 	scripts/bench-e2e $(ARGS)
+
+metrics-doc: bootstrap ## write docs/metrics.md anew from the code
+	PORTCULLIS_RENEW=1 $(CARGO) test --locked --lib telemetry::metrics::document
 
 bench-instructions: bootstrap bench-peers ## instructions per request under callgrind, token cached : no token asked
 	$(CARGO) build --profile dist --locked

@@ -19,6 +19,7 @@ mod keys;
 mod keys_impact;
 mod keys_import;
 mod keys_rotate;
+mod load;
 mod out;
 mod rehearse;
 mod reseal;
@@ -100,6 +101,9 @@ enum Command {
     /// Run the echo upstream of the demo alone
     #[command(hide = true)]
     Echo(echo::EchoCommand),
+    /// Call a gateway as a few clients would, for a demonstration
+    #[command(hide = true)]
+    Load(load::LoadCommand),
 }
 
 /// Runs the program with the arguments of the process.
@@ -126,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Rehearse(command) => rehearse::run(&command),
         Command::Completions(command) => completions::run(&command),
         Command::Echo(command) => echo::run(&command),
+        Command::Load(command) => load::run(&command),
     };
     match result {
         Ok(_) if !out::is_complete() => ExitCode::FAILURE,

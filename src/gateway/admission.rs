@@ -13,7 +13,7 @@ use pingora::{Error, ErrorType, Result};
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
 use crate::lifecycle::{Snapshot, state_label};
-use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
+use crate::telemetry::{CacheLookup, Disposition, FailureCause, KeySeries, KeyStateLabel, Level, RouteMetrics};
 use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
 
 use super::context::RequestContext;
@@ -61,6 +61,10 @@ impl Gateway {
         ctx.local = true;
         ctx.in_flight = Some(local.metrics.in_flight());
         local.bridge.serve(session.as_downstream_mut(), None).await;
+        let status = session.response_written().map(|head| head.status.as_u16());
+        if status.is_some_and(|status| status >= 500) {
+            local.metrics.failed(FailureCause::Internal);
+        }
         Ok(true)
     }
 

@@ -4,7 +4,7 @@
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::telemetry::{Disposition, Level};
+use crate::telemetry::{Disposition, FailureCause, Level};
 
 use super::Gateway;
 use super::context::RequestContext;
@@ -88,6 +88,9 @@ impl Gateway {
         detail: &'static str,
         cause: Option<&Error>,
     ) -> Result<()> {
+        if let Some(cause) = FailureCause::of(status) {
+            self.metrics_of(session, ctx).failed(cause);
+        }
         let disposition = self
             .parts
             .denials

@@ -7,6 +7,11 @@
 //! test compares the two.
 
 mod cache;
+#[cfg(test)]
+mod catalogue;
+#[cfg(test)]
+mod document;
+mod installation;
 mod keys;
 mod labels;
 mod registrar;
@@ -24,10 +29,11 @@ use std::sync::Arc;
 use prometheus::{Error, Histogram, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
+use self::installation::InstallationMetrics;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
-    CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult, TokenError, Trigger,
+    CacheLookup, CodeClass, FailureCause, Grant, KeyStateLabel, RotationKind, RotationResult, TokenError, Trigger,
 };
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
@@ -36,6 +42,7 @@ pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
 use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
 pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
+use crate::clock::Timestamp;
 
 /// Route label of requests to the issuer's own endpoints.
 pub const ISSUER_ROUTE: &str = "issuer";
@@ -85,6 +92,7 @@ pub struct Metrics {
     auth_duration: Vec<Histogram>,
     cache: CacheMetrics,
     keys: KeyMetrics,
+    installation: InstallationMetrics,
     tokens: TokenMetrics,
     clients: ClientMetrics,
     admin: AdminMetrics,
@@ -113,6 +121,7 @@ impl Metrics {
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let cache = CacheMetrics::register(&mut to)?;
         let keys = KeyMetrics::register(&mut to)?;
+        let installation = InstallationMetrics::register(&mut to)?;
         let tokens = TokenMetrics::register(&mut to)?;
         let clients = ClientMetrics::register(&mut to)?;
         let admin = AdminMetrics::register(&mut to, labels.admin_endpoints)?;
@@ -127,6 +136,7 @@ impl Metrics {
             auth_duration,
             cache,
             keys,
+            installation,
             tokens,
             clients,
             admin,
@@ -189,9 +199,25 @@ impl Metrics {
         self.keys.show(facts);
     }
 
+    /// The store has just confirmed that the key set in force is the stored one.
+    pub fn store_answered(&self) {
+        self.installation.store_answered();
+    }
+
     /// Shows the forward step of the clock for which the schedule waits, 0 when it does not.
     pub fn clock_step(&self, seconds: f64) {
-        self.keys.clock_step(seconds);
+        self.installation.clock_step(seconds);
+    }
+
+    /// Shows how far the gateway's clock is ahead of the machine's.
+    pub fn clock_offset(&self, seconds: f64) {
+        self.installation.clock_offset(seconds);
+    }
+
+    /// Shows when the certificates that a listener serves expire. To be called at start, with the
+    /// names of configured listeners.
+    pub fn certificate(&self, listener: &str, not_after: Timestamp) {
+        self.installation.certificate(listener, not_after);
     }
 
     /// Shows how many tokens of keys in this state are alive.
