@@ -22,6 +22,10 @@ run: bootstrap ## build, set up ./data and ./secrets if empty, start gateway, ec
 	$(CARGO) build --release --locked
 	exec $(TARGET)/release/portcullis demo
 
+observe: bootstrap peers ## build, start gateway, upstreams, load, Prometheus and Grafana if installed; Ctrl-C ends all
+	$(CARGO) build --release --locked
+	exec scripts/observe
+
 test: bootstrap peers ## run the whole test suite against real peers (benches once each, doc tests too)
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc

@@ -61,6 +61,7 @@ struct Counts {
 }
 
 pub(super) fn run(command: &LoadCommand) -> Result<ExitCode, Failure> {
+    pingora::tls::install_default_crypto_provider();
     let counts = Arc::new(Counts::default());
     let steady = command.clients.iter().map(|of| (of, Duration::ZERO));
     let patience = Duration::from_secs(command.stubborn_for);
@@ -134,6 +135,8 @@ impl Caller {
         let config = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .timeout_global(Some(PATIENCE))
+            // The gateway itself is meant, whatever proxy the environment names.
+            .proxy(None)
             .build();
         let base = command.url.trim_end_matches('/');
         Ok(Self {
