@@ -73,7 +73,7 @@ impl Lifecycle {
     /// Reads the key set back from the store, so that one that is gone, damaged or out of reach is
     /// known before a rotation or a purge needs it. Takes and answers whether that failed: a failure
     /// in a row is told once.
-    async fn look_at_store(&self, failed_before: bool) -> bool {
+    pub async fn look_at_store(&self, failed_before: bool) -> bool {
         let failed = self.load().await.err();
         match (&failed, failed_before) {
             (Some(error), false) => self
