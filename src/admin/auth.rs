@@ -22,6 +22,7 @@ use crate::http::PeerAddr;
 use crate::telemetry::CodeClass;
 
 use super::AdminParts;
+use super::console;
 use super::error::ApiError;
 
 /// Wrong tokens that one address may send in [`WINDOW`] before it is told to wait.
@@ -196,7 +197,9 @@ pub(super) async fn guard(
     let endpoint = super::api::endpoint_label(request.uri().path());
     let mut response = match authorize(&parts, &request) {
         Ok(operator) => {
-            request.extensions_mut().insert(operator);
+            if let Some(operator) = operator {
+                request.extensions_mut().insert(operator);
+            }
             next.run(request).await
         }
         Err(error) => error.answer(&parts),
@@ -209,10 +212,13 @@ pub(super) async fn guard(
         ("cache-control", "no-store"),
         (
             "content-security-policy",
-            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
+            "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
+             font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
         ),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
+        ("cross-origin-opener-policy", "same-origin"),
+        ("cross-origin-resource-policy", "same-origin"),
     ] {
         headers
             .entry(name)
@@ -221,7 +227,8 @@ pub(super) async fn guard(
     response
 }
 
-fn authorize(parts: &AdminParts, request: &Request) -> Result<Operator, ApiError> {
+/// Who sends the request; nobody in particular asks for the console's files.
+fn authorize(parts: &AdminParts, request: &Request) -> Result<Option<Operator>, ApiError> {
     let headers = request.headers();
     if !is_host_allowed(
         headers,
@@ -232,12 +239,15 @@ fn authorize(parts: &AdminParts, request: &Request) -> Result<Operator, ApiError
     if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_same_origin(headers) {
         return Err(ApiError::cross_origin());
     }
+    if console::is_console(request.uri().path()) {
+        return Ok(None);
+    }
     let token = bearer(headers).ok_or_else(ApiError::unauthenticated)?;
     if let Some(credential) = parts.authenticator.find(token) {
-        return Ok(Operator {
+        return Ok(Some(Operator {
             name: credential.name.clone(),
             role: credential.role,
-        });
+        }));
     }
     let unknown = IpAddr::from([0, 0, 0, 0]);
     let address = request

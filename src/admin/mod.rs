@@ -2,6 +2,7 @@
 //!
 //! | endpoint | role | what |
 //! |---|---|---|
+//! | `GET /`, `GET /console/{file}` | anybody | the console: files without any data |
 //! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `POST /admin/v1/keys/preview` | operator | shadow purge: counts on live traffic what would fail |
@@ -30,6 +31,7 @@ mod body;
 mod client_views;
 mod clients;
 mod clock;
+mod console;
 mod error;
 mod idempotency;
 mod impact_api;
@@ -57,7 +59,7 @@ use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 17] = [
+pub const ENDPOINTS: [&str; 18] = [
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -66,6 +68,7 @@ pub const ENDPOINTS: [&str; 17] = [
     "clients_remove",
     "clients_rotate_secret",
     "clock_confirm",
+    "console",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -106,6 +109,8 @@ impl fmt::Debug for AdminParts {
 /// The admin endpoints.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
+        .route("/", get(console::page))
+        .route("/console/{file}", get(console::file))
         .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
         .route(
