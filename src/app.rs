@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminParts, Authenticator};
+use crate::admin::{self, AdminParts, Authenticator, Origins, SessionLimits, Sessions};
 use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
 use crate::clock::Clock;
 use crate::config::{Config, PlainText, ProxyListener};
@@ -202,6 +202,8 @@ impl App {
             lifecycle: Arc::clone(&lifecycle),
             clients,
             authenticator,
+            sessions: sessions_of(config),
+            origins: origins_of(config),
             routes: config.routes.iter().map(|of| of.name.clone()).collect(),
             clock: env.clock,
             log: env.log.clone(),
@@ -286,6 +288,19 @@ impl App {
     fn bridge(&self, router: axum::Router) -> Bridge {
         Bridge::new(router, BridgeLimits::default(), self.refusals())
     }
+}
+
+fn sessions_of(config: &Config) -> Sessions {
+    Sessions::new(SessionLimits {
+        idle_timeout: config.listeners.admin.session_idle_timeout,
+        lifetime: config.listeners.admin.session_lifetime,
+    })
+}
+
+fn origins_of(config: &Config) -> Origins {
+    let admin = &config.listeners.admin;
+    let tls_in_front = matches!(admin.plain_text, PlainText::BehindTlsProxy(_));
+    Origins::new(admin.allowed_hosts.clone(), tls_in_front)
 }
 
 /// The proxies in front of a listener that takes connections from nobody else.

@@ -1,5 +1,6 @@
 //! Errors of the admin API: RFC 9457 with a stable `code` and a Log ID that is in the log.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -11,10 +12,11 @@ use serde::Serialize;
 use crate::keys::transition::Refusal;
 use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
-use crate::telemetry::Level;
+use crate::telemetry::{AdminRefusal, Level};
 
 use super::AdminParts;
-use super::auth::Role;
+
+const BAD_BODY: &str = "BAD_BODY";
 
 /// An error answer in the making: what the operator reads, and what only the log says.
 #[derive(Debug)]
@@ -27,6 +29,10 @@ pub(super) struct ApiError {
     retry_after: Option<Duration>,
     /// Whether the detail ends with the Log ID, in the words that operators search for.
     names_log_id: bool,
+    /// The reason under which it is counted, when it is about who asks.
+    refusal: Option<AdminRefusal>,
+    /// Where the request came from, for the log alone.
+    peer: Option<IpAddr>,
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
     rule: Option<String>,
@@ -53,6 +59,8 @@ impl ApiError {
             cause: None,
             retry_after: None,
             names_log_id: false,
+            refusal: None,
+            peer: None,
             rule: None,
         }
     }
@@ -67,44 +75,31 @@ impl ApiError {
         }
     }
 
-    pub(super) fn misdirected() -> Self {
-        let detail = "the Host is not this listener's; use its address or localhost".to_owned();
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail)
+    /// Counted under this reason: somebody was not let in, or not as far as they wanted.
+    pub(super) const fn counted_as(mut self, refusal: AdminRefusal) -> Self {
+        self.refusal = Some(refusal);
+        self
     }
 
-    pub(super) fn cross_origin() -> Self {
-        let detail = "a request that changes something must come from this origin".to_owned();
-        Self::new(StatusCode::FORBIDDEN, "CROSS_ORIGIN", detail)
+    /// Says where the request came from, in the log.
+    pub(super) const fn from_peer(mut self, peer: Option<IpAddr>) -> Self {
+        self.peer = peer;
+        self
     }
 
-    pub(super) fn unauthenticated() -> Self {
-        let detail = "send an admin token: `Authorization: Bearer TOKEN`".to_owned();
-        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail)
+    /// Says how long to wait.
+    pub(super) const fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
-    pub(super) fn wrong_token() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "WRONG_TOKEN",
-            "the admin token is not valid".to_owned(),
-        )
-    }
-
-    pub(super) fn throttled(wait: Duration) -> Self {
-        let detail = "too many wrong admin tokens from this address".to_owned();
-        Self {
-            retry_after: Some(wait),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "THROTTLED", detail)
+    /// The same for a body that nothing may be quoted from.
+    pub(super) fn without_quotes(self, rule: &str) -> Self {
+        if self.code == BAD_BODY {
+            Self::bad_body(rule.to_owned())
+        } else {
+            self
         }
-    }
-
-    pub(super) fn forbidden(has: Role, needs: Role) -> Self {
-        let detail = format!(
-            "this needs the role {}, the token has the role {}",
-            needs.as_str(),
-            has.as_str()
-        );
-        Self::new(StatusCode::FORBIDDEN, "ROLE", detail)
     }
 
     pub(super) fn not_found() -> Self {
@@ -169,7 +164,7 @@ impl ApiError {
     pub(super) fn bad_body(rule: String) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
-            "BAD_BODY",
+            BAD_BODY,
             format!("nothing was changed: {rule}"),
         )
     }
@@ -271,8 +266,11 @@ impl ApiError {
         }
     }
 
-    /// Writes the line and builds the answer.
+    /// Writes the line, counts a refusal and builds the answer.
     pub(super) fn answer(&self, parts: &AdminParts) -> Response {
+        if let Some(refusal) = self.refusal {
+            parts.metrics.admin_refused(refusal);
+        }
         let log_id = LogId::random();
         let level = if self.status.is_server_error() {
             Level::Error
@@ -290,6 +288,7 @@ impl ApiError {
             .field("status", self.status.as_u16())
             .field("code", self.code)
             .outside("detail", &self.detail)
+            .field("peer", self.peer.map(|peer| peer.to_string()))
             .field("cause", self.cause.as_deref())
             .emit();
         let detail = if self.names_log_id {
