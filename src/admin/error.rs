@@ -1,6 +1,5 @@
 //! Errors of the admin API: RFC 9457 with a stable `code` and a Log ID that is in the log.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -9,6 +8,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use crate::http::ConnState;
 use crate::keys::transition::Refusal;
 use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
@@ -31,8 +31,6 @@ pub(super) struct ApiError {
     names_log_id: bool,
     /// The reason under which it is counted, when it is about who asks.
     refusal: Option<AdminRefusal>,
-    /// Where the request came from, for the log alone.
-    peer: Option<IpAddr>,
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
     rule: Option<String>,
@@ -60,7 +58,6 @@ impl ApiError {
             retry_after: None,
             names_log_id: false,
             refusal: None,
-            peer: None,
             rule: None,
         }
     }
@@ -78,12 +75,6 @@ impl ApiError {
     /// Counted under this reason: somebody was not let in, or not as far as they wanted.
     pub(super) const fn counted_as(mut self, refusal: AdminRefusal) -> Self {
         self.refusal = Some(refusal);
-        self
-    }
-
-    /// Says where the request came from, in the log.
-    pub(super) const fn from_peer(mut self, peer: Option<IpAddr>) -> Self {
-        self.peer = peer;
         self
     }
 
@@ -288,7 +279,7 @@ impl ApiError {
             .field("status", self.status.as_u16())
             .field("code", self.code)
             .outside("detail", &self.detail)
-            .field("peer", self.peer.map(|peer| peer.to_string()))
+            .field("peer", peer())
             .field("cause", self.cause.as_deref())
             .emit();
         let detail = if self.names_log_id {
@@ -328,6 +319,12 @@ impl ApiError {
         }
         response
     }
+}
+
+/// Where the request that is being answered came from.
+fn peer() -> Option<String> {
+    let peer = ConnState::with_current(ConnState::peer).flatten();
+    peer.map(|peer| peer.ip().to_string())
 }
 
 /// A stored document that was refused, in words: what an operator has to know at once, because

@@ -70,7 +70,7 @@ pub(super) async fn guard(
             }
             next.run(request).await
         }
-        Err(error) => error.from_peer(caller.peer).answer(&parts),
+        Err(error) => error.answer(&parts),
     };
     parts
         .metrics

@@ -133,6 +133,7 @@ impl Session {
     }
 
     /// Waits until somebody ends it; time alone does not wake the waiter.
+    #[allow(dead_code, reason = "for answers that go on")]
     pub(super) async fn ended(&self) {
         // The sender lives as long as `self`, so this ends by the word alone.
         let _ended = self.ended.subscribe().wait_for(|ended| *ended).await;

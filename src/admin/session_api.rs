@@ -70,7 +70,7 @@ pub(super) async fn sign_in(
             response.headers_mut().insert(SET_COOKIE, set_cookie);
             response
         }
-        Err(error) => error.from_peer(caller.peer).answer(&parts),
+        Err(error) => error.answer(&parts),
     }
 }
 
