@@ -502,7 +502,8 @@ async fn a_viewer_sees_and_changes_nothing() {
         ("/admin/v1/clients/demo/disable".to_owned(), json!({})),
     ] {
         let call = Call::post(path, body).by_page(&cookie);
-        refused(&gateway, call, 403, "ROLE", "role").await;
+        let answer = refused(&gateway, call, 403, "ROLE", "role").await;
+        assert_eq!(the_line(&gateway, &answer.json())["operator"], "eyes");
     }
     for path in [KEYS, SESSION, "/admin/v1/keys/preview", "/admin/v1/clients"] {
         assert_eq!(Call::get(path).cookie(&cookie).status(&gateway).await, 200, "{path}");

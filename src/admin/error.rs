@@ -31,6 +31,8 @@ pub(super) struct ApiError {
     names_log_id: bool,
     /// The reason under which it is counted, when it is about who asks.
     refusal: Option<AdminRefusal>,
+    /// Who it was, for the log alone.
+    operator: Option<String>,
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
     rule: Option<String>,
@@ -58,6 +60,7 @@ impl ApiError {
             retry_after: None,
             names_log_id: false,
             refusal: None,
+            operator: None,
             rule: None,
         }
     }
@@ -75,6 +78,12 @@ impl ApiError {
     /// Counted under this reason: somebody was not let in, or not as far as they wanted.
     pub(super) const fn counted_as(mut self, refusal: AdminRefusal) -> Self {
         self.refusal = Some(refusal);
+        self
+    }
+
+    /// Names the operator, in the log.
+    pub(super) fn of_operator(mut self, name: &str) -> Self {
+        self.operator = Some(name.to_owned());
         self
     }
 
@@ -279,6 +288,7 @@ impl ApiError {
             .field("status", self.status.as_u16())
             .field("code", self.code)
             .outside("detail", &self.detail)
+            .field("operator", self.operator.as_deref())
             .field("peer", peer())
             .field("cause", self.cause.as_deref())
             .emit();

@@ -207,10 +207,10 @@ fn names_a_secret(query: &str) -> bool {
         "sessiontoken",
         "token",
     ];
-    let pairs = query
+    let mut pairs = query
         .split(';')
         .flat_map(|part| form_urlencoded::parse(part.as_bytes()));
-    pairs.into_iter().any(|(name, _)| {
+    pairs.any(|(name, _)| {
         let letters = name.chars().filter(char::is_ascii_alphanumeric);
         let name: String = letters.map(|c| c.to_ascii_lowercase()).collect();
         NAMES.contains(&name.as_str())

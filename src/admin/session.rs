@@ -58,9 +58,9 @@ impl Sessions {
         rng: &dyn SecureRandom,
         now: Timestamp,
     ) -> Result<(Zeroizing<String>, Arc<Session>), ring::error::Unspecified> {
-        let mut secret = Zeroizing::new([0; 32]);
-        rng.fill(secret.as_mut())?;
-        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(*secret));
+        let mut secret = Zeroizing::new([0_u8; 32]);
+        rng.fill(secret.as_mut_slice())?;
+        let text = Zeroizing::new(URL_SAFE_NO_PAD.encode(secret.as_slice()));
         let session = Arc::new(Session {
             digest: sha256(text.as_bytes()),
             credential: *credential.digest(),
@@ -135,8 +135,9 @@ impl Session {
     /// Waits until somebody ends it; time alone does not wake the waiter.
     #[allow(dead_code, reason = "for answers that go on")]
     pub(super) async fn ended(&self) {
+        let mut watch = self.ended.subscribe();
         // The sender lives as long as `self`, so this ends by the word alone.
-        let _ended = self.ended.subscribe().wait_for(|ended| *ended).await;
+        drop(watch.wait_for(|ended| *ended).await);
     }
 
     /// The operator did something.

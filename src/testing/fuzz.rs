@@ -66,6 +66,7 @@ const BODIES: [(&str, &[&str]); 8] = [
     ("add", &["id", "scopes", "token_ttl_seconds", "reason"]),
     ("change", &["reason"]),
     ("confirm", &["since"]),
+    ("session", &["token"]),
     (
         "import",
         &[
