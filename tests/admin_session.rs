@@ -169,7 +169,9 @@ fn the_line(gateway: &Gateway, body: &Value) -> Value {
 /// The lines of an event.
 fn lines(gateway: &Gateway, event: &str) -> Vec<Value> {
     let all = gateway.log.lines();
-    all.into_iter().filter(|line| line["event"] == event).collect()
+    all.into_iter()
+        .filter(|line| line["event"] == event)
+        .collect()
 }
 
 /// Who made the newest change of the key set.
@@ -181,7 +183,9 @@ fn last_actor(gateway: &Gateway) -> Value {
 async fn whoever_signs_in_acts_under_their_name_until_they_sign_out() {
     let gateway = gateway().await;
     let now = gateway.env.clock.now();
-    let answer = Call::sign_in(&format!(" {OPERATOR}\n")).send(&gateway).await;
+    let answer = Call::sign_in(&format!(" {OPERATOR}\n"))
+        .send(&gateway)
+        .await;
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(
         answer.json(),
@@ -203,7 +207,10 @@ async fn whoever_signs_in_acts_under_their_name_until_they_sign_out() {
 
     let who = Call::get(SESSION).cookie(cookie).send(&gateway).await;
     assert_eq!((who.status, who.json()), (200, answer.json()));
-    let rotated = Call::post(ROTATE, "{}").by_page(cookie).send(&gateway).await;
+    let rotated = Call::post(ROTATE, "{}")
+        .by_page(cookie)
+        .send(&gateway)
+        .await;
     assert_eq!(rotated.status, 200, "{rotated:?}");
     assert_eq!(
         last_actor(&gateway),
@@ -294,7 +301,10 @@ async fn a_change_by_cookie_needs_a_page_of_ours() {
         for call in [
             marked().field(foreign),
             marked().field("Sec-Fetch-Site: same-origin").field(foreign),
-            Call::new("DELETE", SESSION).cookie(&cookie).field(FROM_PAGE).field(foreign),
+            Call::new("DELETE", SESSION)
+                .cookie(&cookie)
+                .field(FROM_PAGE)
+                .field(foreign),
             Call::sign_in(ADMIN).field(foreign),
             Call::post(ROTATE, "{}").bearer(ADMIN).field(foreign),
             // It could not read the answer; but neither is there a reason to give one.
@@ -313,7 +323,14 @@ async fn a_change_by_cookie_needs_a_page_of_ours() {
 
     let same_site = marked().field("Sec-Fetch-Site: same-origin");
     assert_eq!(same_site.status(&gateway).await, 200);
-    assert_eq!(rotate().field(ORIGIN).field(FROM_PAGE).status(&gateway).await, 200);
+    assert_eq!(
+        rotate()
+            .field(ORIGIN)
+            .field(FROM_PAGE)
+            .status(&gateway)
+            .await,
+        200
+    );
     assert_eq!(Call::get(KEYS).cookie(&cookie).status(&gateway).await, 200);
 }
 
@@ -340,7 +357,9 @@ async fn a_cookie_that_is_not_a_session_is_nobody() {
         Call::get(KEYS).cookie(&format!("{cookie}; {other}")),
         Call::get(KEYS).cookie(&cookie).cookie(&other),
         // What is said aloud counts, not what the browser adds.
-        Call::get(KEYS).cookie(&cookie).field(format!("Authorization: Basic {ADMIN}")),
+        Call::get(KEYS)
+            .cookie(&cookie)
+            .field(format!("Authorization: Basic {ADMIN}")),
         Call::get(KEYS).bearer(ADMIN).bearer(ADMIN),
         Call::new("DELETE", SESSION),
         Call::get(SESSION),
@@ -349,7 +368,11 @@ async fn a_cookie_that_is_not_a_session_is_nobody() {
     }
     let wrong = Call::get(KEYS).cookie(&cookie).bearer("wrong");
     refused(&gateway, wrong, 401, "WRONG_TOKEN", "wrong_token").await;
-    let both = Call::get(SESSION).cookie(&other).bearer(ADMIN).send(&gateway).await;
+    let both = Call::get(SESSION)
+        .cookie(&other)
+        .bearer(ADMIN)
+        .send(&gateway)
+        .await;
     assert_eq!(both.json()["via"], "token");
     let among = format!("theme=dark; {cookie}; lang=de");
     assert_eq!(Call::get(KEYS).cookie(&among).status(&gateway).await, 200);
@@ -364,7 +387,12 @@ async fn a_name_that_points_here_by_rebinding_gets_nothing() {
     })
     .await;
     let cookie = sign_in(&gateway, ADMIN).await;
-    for host in ["evil.test", "evil.test:9901", "x.admin.example", "127.0.0.1.evil.test"] {
+    for host in [
+        "evil.test",
+        "evil.test:9901",
+        "x.admin.example",
+        "127.0.0.1.evil.test",
+    ] {
         let origin = format!("Origin: http://{host}");
         for call in [
             Call::get("/"),
@@ -372,18 +400,28 @@ async fn a_name_that_points_here_by_rebinding_gets_nothing() {
             Call::get(KEYS).cookie(&cookie),
             Call::get(KEYS).bearer(ADMIN),
             Call::sign_in(ADMIN).field(&origin),
-            Call::post(ROTATE, "{}").cookie(&cookie).field(FROM_PAGE).field(&origin),
+            Call::post(ROTATE, "{}")
+                .cookie(&cookie)
+                .field(FROM_PAGE)
+                .field(&origin),
         ] {
             let call = call.host(host);
             refused(&gateway, call, 421, "HOST_NOT_ALLOWED", "host_not_allowed").await;
         }
     }
-    for host in ["admin.example", "Admin.Example:443", "localhost:9901", "[::1]:9901"] {
+    for host in [
+        "admin.example",
+        "Admin.Example:443",
+        "localhost:9901",
+        "[::1]:9901",
+    ] {
         let call = Call::get(KEYS).cookie(&cookie).host(host);
         assert_eq!(call.status(&gateway).await, 200, "{host}");
     }
     let call = Call::post(ROTATE, "{}").cookie(&cookie).field(FROM_PAGE);
-    let call = call.field("Origin: https://admin.example").host("admin.example");
+    let call = call
+        .field("Origin: https://admin.example")
+        .host("admin.example");
     assert_eq!(call.status(&gateway).await, 200);
 }
 
@@ -444,7 +482,11 @@ async fn guessing_is_slowed_down_and_the_right_token_never() {
     let cookie = sign_in(&gateway, ADMIN).await;
     let purge = json!({ "purge": true, "seen_revision": 1 });
     let purge = Call::post(ROTATE, purge).by_page(&cookie);
-    assert_eq!(purge.status(&gateway).await, 200, "an emergency cannot be locked out");
+    assert_eq!(
+        purge.status(&gateway).await,
+        200,
+        "an emergency cannot be locked out"
+    );
     let call = Call::sign_in("a-guess");
     refused(&gateway, call, 429, "THROTTLED", "throttled").await;
 }
@@ -472,7 +514,11 @@ async fn signing_in_takes_exactly_a_token_and_quotes_nothing() {
     ];
     for body in bodies {
         let answer = raw(&body).send(&gateway).await;
-        assert_eq!((answer.status, &answer.json()["code"]), (400, &json!("BAD_BODY")), "{body}");
+        assert_eq!(
+            (answer.status, &answer.json()["code"]),
+            (400, &json!("BAD_BODY")),
+            "{body}"
+        );
         assert!(!answer.body.contains(ADMIN), "{answer:?}");
         assert_eq!(answer.header("set-cookie"), None);
     }
@@ -480,7 +526,13 @@ async fn signing_in_takes_exactly_a_token_and_quotes_nothing() {
         .without("Content-Type")
         .field("Content-Type: application/x-www-form-urlencoded");
     assert_eq!(form.status(&gateway).await, 415);
-    assert_eq!(Call::new("PUT", SESSION).bearer(ADMIN).status(&gateway).await, 405);
+    assert_eq!(
+        Call::new("PUT", SESSION)
+            .bearer(ADMIN)
+            .status(&gateway)
+            .await,
+        405
+    );
     assert!(!gateway.log.text().contains(ADMIN), "a token is in the log");
     assert!(lines(&gateway, "admin_signed_in").is_empty());
 }
@@ -492,10 +544,16 @@ async fn a_viewer_sees_and_changes_nothing() {
     let kid = gateway.lifecycle.current_set().keys[0].kid.to_string();
     for (path, body) in [
         (ROTATE.to_owned(), json!({})),
-        (ROTATE.to_owned(), json!({ "purge": true, "seen_revision": 1 })),
+        (
+            ROTATE.to_owned(),
+            json!({ "purge": true, "seen_revision": 1 }),
+        ),
         ("/admin/v1/keys/reseal".to_owned(), json!({})),
         ("/admin/v1/clock/confirm".to_owned(), json!({})),
-        ("/admin/v1/keys/preview".to_owned(), json!({ "shadow": "1s" })),
+        (
+            "/admin/v1/keys/preview".to_owned(),
+            json!({ "shadow": "1s" }),
+        ),
         (format!("/admin/v1/keys/{kid}/restore"), json!({})),
         (format!("/admin/v1/keys/{kid}/compromised"), json!({})),
         ("/admin/v1/clients".to_owned(), json!({ "id": "new" })),
@@ -506,14 +564,21 @@ async fn a_viewer_sees_and_changes_nothing() {
         assert_eq!(the_line(&gateway, &answer.json())["operator"], "eyes");
     }
     for path in [KEYS, SESSION, "/admin/v1/keys/preview", "/admin/v1/clients"] {
-        assert_eq!(Call::get(path).cookie(&cookie).status(&gateway).await, 200, "{path}");
+        assert_eq!(
+            Call::get(path).cookie(&cookie).status(&gateway).await,
+            200,
+            "{path}"
+        );
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_audit_names_whoever_it_was() {
     let dir = tempfile::tempdir().expect("a directory");
-    let tokens = ["alices-token-0123456789012345", "bobs-token-012345678901234567"];
+    let tokens = [
+        "alices-token-0123456789012345",
+        "bobs-token-012345678901234567",
+    ];
     write_private(&dir.path().join("alice"), tokens[0]);
     write_private(&dir.path().join("bob"), &token_hash(tokens[1].as_bytes()));
     let admin = format!(
@@ -535,11 +600,18 @@ async fn the_audit_names_whoever_it_was() {
         (2, "bob", Call::post(ROTATE, purge(2)).by_page(&bob)),
         (3, "bob", Call::post(ROTATE, purge(3)).bearer(tokens[1])),
         (4, "boss", Call::post(ROTATE, purge(4)).bearer(ADMIN)),
-        (5, "alice", Call::post(ROTATE, purge(5)).bearer(tokens[0]).cookie(&bob)),
+        (
+            5,
+            "alice",
+            Call::post(ROTATE, purge(5)).bearer(tokens[0]).cookie(&bob),
+        ),
     ] {
         assert_eq!(gateway.lifecycle.current_set().revision, revision);
         assert_eq!(call.status(&gateway).await, 200, "{name}");
-        assert_eq!(last_actor(&gateway), json!({ "kind": "admin", "name": name }));
+        assert_eq!(
+            last_actor(&gateway),
+            json!({ "kind": "admin", "name": name })
+        );
     }
 }
 
@@ -562,7 +634,9 @@ async fn a_session_ends_when_it_stands_idle_and_when_it_is_old() {
     );
     let events = Call::get("/admin/v1/events").cookie(&cookie);
     assert_ne!(events.status(&gateway).await, 401);
-    gateway.clock.advance(minutes(10) - Duration::from_millis(1));
+    gateway
+        .clock
+        .advance(minutes(10) - Duration::from_millis(1));
     assert_eq!(by_itself().status(&gateway).await, 200);
     gateway.clock.advance(Duration::from_millis(1));
     let call = who();
@@ -574,7 +648,9 @@ async fn a_session_ends_when_it_stands_idle_and_when_it_is_old() {
         gateway.clock.advance(minutes(20));
         assert_eq!(who().status(&gateway).await, 200);
     }
-    gateway.clock.advance(minutes(20) - Duration::from_millis(1));
+    gateway
+        .clock
+        .advance(minutes(20) - Duration::from_millis(1));
     let last = who().send(&gateway).await;
     assert_eq!(last.status, 200);
     assert_eq!(last.json()["idle_expires_at"], last.json()["expires_at"]);
@@ -611,7 +687,8 @@ async fn sessions_are_bounded_and_nobody_pushes_out_another() {
     for _ in 0..MAX_SESSIONS + 10 {
         viewers.push(sign_in(&gateway, VIEWER).await);
     }
-    let is_alive = async |cookie: &str| Call::get(SESSION).cookie(cookie).status(&gateway).await == 200;
+    let is_alive =
+        async |cookie: &str| Call::get(SESSION).cookie(cookie).status(&gateway).await == 200;
     assert!(is_alive(&admin).await);
     assert!(is_alive(viewers.last().expect("some")).await);
     let mut alive = 0;
@@ -705,10 +782,16 @@ async fn the_page_and_its_files_are_there_for_anybody() {
         }
         let etag = answer.header("etag").expect("an entity tag").to_owned();
         let head = Call::new("HEAD", path).send(&gateway).await;
-        assert_eq!((head.status, head.header("etag")), (200, Some(etag.as_str())));
+        assert_eq!(
+            (head.status, head.header("etag")),
+            (200, Some(etag.as_str()))
+        );
         let known = Call::get(path).field(format!("If-None-Match: {etag}"));
         let answer = known.send(&gateway).await;
-        assert_eq!((answer.status, answer.header("etag")), (304, Some(etag.as_str())));
+        assert_eq!(
+            (answer.status, answer.header("etag")),
+            (304, Some(etag.as_str()))
+        );
         assert_eq!(answer.header("content-security-policy"), Some(CSP));
         let stale = Call::get(path).field("If-None-Match: \"0\"");
         assert_eq!(stale.status(&gateway).await, 200);
@@ -724,7 +807,12 @@ async fn the_page_and_its_files_are_there_for_anybody() {
         assert_eq!(the_line(&gateway, &answer.json())["code"], "NOT_FOUND");
     }
     let requests = [("endpoint", "console"), ("code", "2xx")];
-    assert!(gateway.metric("portcullis_admin_requests_total", &requests).await >= 12.0);
+    assert!(
+        gateway
+            .metric("portcullis_admin_requests_total", &requests)
+            .await
+            >= 12.0
+    );
 }
 
 /// Runs curl against an admin listener under TLS; its output with the header of the answer.
@@ -771,7 +859,11 @@ async fn under_tls(files: &Certificates, client_ca: bool) -> Option<(Gateway, Cu
         ..Options::default()
     })
     .await;
-    let port = gateway.admin.rsplit(':').next().and_then(|port| port.parse().ok());
+    let port = gateway
+        .admin
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
     let curl = Curl {
         curl,
         ca: files.ca.clone(),
@@ -793,7 +885,10 @@ async fn under_tls_the_cookie_is_bound_to_host_and_tls() {
     let answer = curl.run(SESSION, &sign_in).expect("an answer");
     let set = answer
         .lines()
-        .find_map(|line| line.strip_prefix("Set-Cookie: ").or(line.strip_prefix("set-cookie: ")))
+        .find_map(|line| {
+            line.strip_prefix("Set-Cookie: ")
+                .or(line.strip_prefix("set-cookie: "))
+        })
         .unwrap_or_else(|| panic!("no cookie in {answer}"));
     let (cookie, attributes) = set.trim().split_once("; ").expect("attributes");
     assert_eq!(attributes, "Path=/; HttpOnly; SameSite=Strict; Secure");
@@ -801,18 +896,35 @@ async fn under_tls_the_cookie_is_bound_to_host_and_tls() {
 
     let rotate = |cookie: &str, origin: &str| {
         let (cookie, origin) = (format!("Cookie: {cookie}"), format!("Origin: {origin}"));
-        let more = ["--header", &cookie, "--header", &origin, "--header", FROM_PAGE];
+        let more = [
+            "--header", &cookie, "--header", &origin, "--header", FROM_PAGE,
+        ];
         let arguments = [&json[..], &more, &["--data", "{}"]].concat();
         let answer = curl.run(ROTATE, &arguments).expect("an answer");
-        answer.split(' ').nth(1).map(str::to_owned).expect("a status")
+        answer
+            .split(' ')
+            .nth(1)
+            .map(str::to_owned)
+            .expect("a status")
     };
     let ours = format!("https://localhost:{}", curl.port);
     let plain = format!("http://localhost:{}", curl.port);
     let unbound = cookie.trim_start_matches("__Host-");
-    assert_eq!(rotate(cookie, &plain), "403", "an origin without TLS is another one");
-    assert_eq!(rotate(unbound, &ours), "401", "a cookie that anybody could have set");
+    assert_eq!(
+        rotate(cookie, &plain),
+        "403",
+        "an origin without TLS is another one"
+    );
+    assert_eq!(
+        rotate(unbound, &ours),
+        "401",
+        "a cookie that anybody could have set"
+    );
     assert_eq!(rotate(cookie, &ours), "200");
-    assert_eq!(last_actor(&gateway), json!({ "kind": "admin", "name": "ops" }));
+    assert_eq!(
+        last_actor(&gateway),
+        json!({ "kind": "admin", "name": "ops" })
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -827,7 +939,12 @@ async fn without_the_demanded_certificate_there_is_no_connection() {
     };
     let bearer = format!("Authorization: Bearer {ADMIN}");
     let ask = |certificate: Option<&Certificates>, more: &[&str]| {
-        let files = certificate.map(|files| [files.cert.display().to_string(), files.key.display().to_string()]);
+        let files = certificate.map(|files| {
+            [
+                files.cert.display().to_string(),
+                files.key.display().to_string(),
+            ]
+        });
         let mut arguments = more.to_vec();
         if let Some([cert, key]) = &files {
             arguments.extend(["--cert", cert, "--key", key]);
@@ -837,7 +954,8 @@ async fn without_the_demanded_certificate_there_is_no_connection() {
     let with_token = ["--header", bearer.as_str()];
     let refused = ask(None, &with_token).expect_err("no handshake without a certificate");
     assert!(!refused.is_empty());
-    ask(Some(&foreign), &with_token).expect_err("no handshake with a certificate of another authority");
+    ask(Some(&foreign), &with_token)
+        .expect_err("no handshake with a certificate of another authority");
     let answer = ask(Some(&files), &with_token).expect("an answer");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // The certificate comes on top of the token; it does not replace it.

@@ -625,7 +625,10 @@ fn the_admin_listener_beyond_loopback_needs_tls_or_a_word() {
     let admin = |more: &str| parse(&GOOD.replace("    tokens:\n", &format!("{more}    tokens:\n")));
     let far = "    address: 192.0.2.1:9901\n";
     let error = admin(far).unwrap_err().to_string();
-    assert!(error.contains("needs `tls`") && error.contains("insecure: true"), "{error}");
+    assert!(
+        error.contains("needs `tls`") && error.contains("insecure: true"),
+        "{error}"
+    );
     for meant in [
         "    insecure: true\n",
         "    behind_tls_proxy: [10.0.0.7/32]\n",

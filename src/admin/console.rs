@@ -43,7 +43,9 @@ struct Asset {
 static ASSETS: LazyLock<Vec<Asset>> = LazyLock::new(|| FILES.iter().filter_map(asset).collect());
 
 /// A file whose row is right; a test looks at each.
-fn asset(&(name, media_type, content): &(&'static str, &'static str, &'static [u8])) -> Option<Asset> {
+fn asset(
+    &(name, media_type, content): &(&'static str, &'static str, &'static [u8]),
+) -> Option<Asset> {
     let digits: String = digest(&SHA256, content)
         .as_ref()
         .iter()
@@ -121,7 +123,10 @@ mod tests {
             let tame = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b);
             assert!(name.bytes().all(tame), "{name}");
             assert!(
-                ASSETS.iter().skip(index + 1).all(|other| other.name != name),
+                ASSETS
+                    .iter()
+                    .skip(index + 1)
+                    .all(|other| other.name != name),
                 "{name} twice"
             );
             let expected = match name.rsplit_once('.').map(|(_, ending)| ending) {

@@ -64,11 +64,20 @@ mod tests {
         };
         let one = "a=b; portcullis_session=x=; c";
         assert_eq!(found(&[one], false).as_deref(), Some("x="));
-        assert_eq!(found(&["a=b", "portcullis_session=y"], false).as_deref(), Some("y"));
+        assert_eq!(
+            found(&["a=b", "portcullis_session=y"], false).as_deref(),
+            Some("y")
+        );
         assert_eq!(found(&[one], true), None);
-        assert_eq!(found(&["__Host-portcullis_session=z"], true).as_deref(), Some("z"));
+        assert_eq!(
+            found(&["__Host-portcullis_session=z"], true).as_deref(),
+            Some("z")
+        );
         assert_eq!(found(&[one, "portcullis_session=y"], false), None);
-        assert_eq!(found(&["xportcullis_session=y; portcullis_session"], false), None);
+        assert_eq!(
+            found(&["xportcullis_session=y; portcullis_session"], false),
+            None
+        );
         assert_eq!(found(&[], false), None);
     }
 

@@ -116,11 +116,7 @@ fn is_for_anybody(request: &Request) -> bool {
     console::is_console(path) || path == session_api::PATH && *request.method() == Method::POST
 }
 
-fn by_token(
-    parts: &AdminParts,
-    caller: Caller,
-    headers: &HeaderMap,
-) -> Result<Operator, ApiError> {
+fn by_token(parts: &AdminParts, caller: Caller, headers: &HeaderMap) -> Result<Operator, ApiError> {
     let token = bearer(headers).ok_or_else(ApiError::unauthenticated)?;
     credential(parts, token, caller.peer).map(Operator::of_token)
 }
@@ -144,11 +140,7 @@ pub(super) fn credential<'a>(
     })
 }
 
-fn by_cookie(
-    parts: &AdminParts,
-    caller: Caller,
-    request: &Request,
-) -> Result<Operator, ApiError> {
+fn by_cookie(parts: &AdminParts, caller: Caller, request: &Request) -> Result<Operator, ApiError> {
     let text =
         cookie::read(request.headers(), caller.secure).ok_or_else(ApiError::unauthenticated)?;
     let now = parts.clock.now();

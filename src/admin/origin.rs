@@ -119,9 +119,11 @@ mod tests {
     use super::*;
 
     fn request(fields: &[(&str, &str)]) -> Request {
-        let builder = fields.iter().fold(Request::builder(), |builder, (name, value)| {
-            builder.header(*name, *value)
-        });
+        let builder = fields
+            .iter()
+            .fold(Request::builder(), |builder, (name, value)| {
+                builder.header(*name, *value)
+            });
         builder.body(Body::empty()).unwrap()
     }
 
@@ -185,12 +187,18 @@ mod tests {
 
     #[test]
     fn under_tls_the_origin_is_https() {
-        let fields = [("host", "admin.example"), ("origin", "http://admin.example")];
+        let fields = [
+            ("host", "admin.example"),
+            ("origin", "http://admin.example"),
+        ];
         let plain = Origins::new(Vec::new(), false);
         assert!(plain.is_not_foreign(&request(&fields)));
         let front = Origins::new(Vec::new(), true);
         assert!(!front.is_not_foreign(&request(&fields)));
-        let fields = [("host", "admin.example"), ("origin", "https://admin.example")];
+        let fields = [
+            ("host", "admin.example"),
+            ("origin", "https://admin.example"),
+        ];
         assert!(front.is_not_foreign(&request(&fields)));
     }
 }

@@ -13,12 +13,8 @@ impl ApiError {
     pub(super) fn token_in_url() -> Self {
         let detail = "credentials do not belong into a URL, where histories and logs keep them: send \
                       `Authorization: Bearer TOKEN`, and replace the token if this was a real one";
-        Self::new(
-            StatusCode::BAD_REQUEST,
-            "TOKEN_IN_URL",
-            detail.to_owned(),
-        )
-        .counted_as(AdminRefusal::TokenInUrl)
+        Self::new(StatusCode::BAD_REQUEST, "TOKEN_IN_URL", detail.to_owned())
+            .counted_as(AdminRefusal::TokenInUrl)
     }
 
     pub(super) fn misdirected() -> Self {

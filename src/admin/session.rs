@@ -88,7 +88,9 @@ impl Sessions {
             let equal: bool = session.digest.ct_eq(&presented).into();
             if equal { Some(session) } else { found }
         });
-        found.filter(|session| session.is_alive(now)).map(Arc::clone)
+        found
+            .filter(|session| session.is_alive(now))
+            .map(Arc::clone)
     }
 
     /// Ends a session for good.
@@ -106,7 +108,8 @@ impl Sessions {
 fn surplus(open: &[Arc<Session>]) -> Option<usize> {
     let held = |of: &Digest| open.iter().filter(|other| other.credential == *of).count();
     let ranked = open.iter().enumerate();
-    let last = ranked.max_by_key(|(_, session)| (held(&session.credential), Reverse(session.used_at())));
+    let last =
+        ranked.max_by_key(|(_, session)| (held(&session.credential), Reverse(session.used_at())));
     last.map(|(index, _)| index)
 }
 

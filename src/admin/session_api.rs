@@ -50,7 +50,11 @@ impl<'a> SessionView<'a> {
         Self {
             name: &operator.name,
             role: operator.role.as_str(),
-            via: if session.is_some() { "session" } else { "token" },
+            via: if session.is_some() {
+                "session"
+            } else {
+                "token"
+            },
             signed_in_at: session.map(|session| session.signed_in_at().to_string()),
             expires_at: session.map(|session| session.expires_at().to_string()),
             idle_expires_at: session.map(|session| session.idle_expires_at().to_string()),
@@ -98,7 +102,13 @@ fn try_sign_in(
         parts.sessions.end(&before);
     }
     let operator = Operator::of_session(credential, session);
-    tell(parts, "admin_signed_in", "an operator signed in", &operator, caller);
+    tell(
+        parts,
+        "admin_signed_in",
+        "an operator signed in",
+        &operator,
+        caller,
+    );
     Ok((operator, set_cookie))
 }
 
@@ -116,7 +126,13 @@ pub(super) async fn sign_out(
     // An admin token cannot be given back: there is nothing to end.
     if let Some(session) = operator.session() {
         parts.sessions.end(session);
-        tell(&parts, "admin_signed_out", "an operator signed out", &operator, caller);
+        tell(
+            &parts,
+            "admin_signed_out",
+            "an operator signed out",
+            &operator,
+            caller,
+        );
         if let Some(clear) = cookie::clear(caller.secure) {
             response.headers_mut().insert(SET_COOKIE, clear);
         }

@@ -27,7 +27,8 @@ use self::cache::CacheMetrics;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
-    AdminRefusal, CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult, TokenError, Trigger,
+    AdminRefusal, CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult,
+    TokenError, Trigger,
 };
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};

@@ -11,7 +11,9 @@ use portcullis::config::Config;
 use portcullis::keygen::{FixtureKeys, KeyGenerator};
 use portcullis::keys::{Actor, Algorithm, FreshKey, transition};
 use portcullis::lifecycle::Lifecycle;
-use portcullis::listeners::{Ephemeral, Shared, Sources, Stop, TlsSpec, server_conf, start_on_ephemeral};
+use portcullis::listeners::{
+    Ephemeral, Shared, Sources, Stop, TlsSpec, server_conf, start_on_ephemeral,
+};
 use portcullis::store::{
     FileStore, FileStoreConfig, KeyStore, Keyring, MemoryStore, seal_fresh, write_new_kek,
 };

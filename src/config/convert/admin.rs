@@ -81,7 +81,7 @@ pub(super) fn admin(
 /// How long a session may stand idle, and how long it lasts at most.
 fn session(cx: &mut Cx<'_>, raw: &RawAdminListener, at: &KeyPath) -> (Duration, Duration) {
     const SECOND: Duration = Duration::from_secs(1);
-    let hours = |hours| Duration::from_secs(hours * 3600);
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let lifetime = cx.maybe(
         &at.key("session_lifetime"),
         raw.session_lifetime.as_ref(),
