@@ -62,9 +62,9 @@ impl Origins {
     /// Whether nothing in the request says that another origin sent it. A browser says where a
     /// request comes from; a tool says nothing.
     pub(super) fn is_not_foreign(&self, request: &Request) -> bool {
-        let site = request.headers().get(FETCH_SITE);
+        let mut sites = request.headers().get_all(FETCH_SITE).iter();
         self.origin(request) != Some(false)
-            && site.is_none_or(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
+            && sites.all(|site| matches!(site.as_bytes(), b"same-origin" | b"none"))
     }
 
     /// Whether the request says that a page of ours sent it: what a change by cookie needs, since
@@ -176,6 +176,7 @@ mod tests {
             &[mark, ours, ("sec-fetch-site", "same-site")],
             &[mark, same, ("origin", "http://127.0.0.1:9902")],
             &[mark, same, ("origin", "null")],
+            &[mark, same, ("sec-fetch-site", "cross-site")],
             &[mark, ours, ours],
             &[mark, ("sec-fetch-site", "none")],
             &[("x-portcullis-request", "2"), ours],
