@@ -689,6 +689,8 @@ async fn the_limits_of_a_session_are_the_configured_ones() {
 async fn sessions_are_bounded_and_nobody_pushes_out_another() {
     let gateway = gateway().await;
     let admin = sign_in(&gateway, ADMIN).await;
+    // It is the oldest of all.
+    gateway.clock.advance(Duration::from_secs(1));
     let mut viewers = Vec::new();
     for _ in 0..MAX_SESSIONS + 10 {
         viewers.push(sign_in(&gateway, VIEWER).await);
@@ -893,7 +895,7 @@ async fn under_tls_the_cookie_is_bound_to_host_and_tls() {
         .lines()
         .find_map(|line| {
             line.strip_prefix("Set-Cookie: ")
-                .or(line.strip_prefix("set-cookie: "))
+                .or_else(|| line.strip_prefix("set-cookie: "))
         })
         .unwrap_or_else(|| panic!("no cookie in {answer}"));
     let (cookie, attributes) = set.trim().split_once("; ").expect("attributes");

@@ -32,10 +32,10 @@ pub(super) struct ApiError {
     /// The reason under which it is counted, when it is about who asks.
     refusal: Option<AdminRefusal>,
     /// Who it was, for the log alone.
-    operator: Option<String>,
+    operator: Option<Box<str>>,
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
-    rule: Option<String>,
+    rule: Option<Box<str>>,
 }
 
 #[derive(Serialize)]
@@ -83,7 +83,7 @@ impl ApiError {
 
     /// Names the operator, in the log.
     pub(super) fn of_operator(mut self, name: &str) -> Self {
-        self.operator = Some(name.to_owned());
+        self.operator = Some(name.into());
         self
     }
 
@@ -339,9 +339,11 @@ fn peer() -> Option<String> {
 
 /// A stored document that was refused, in words: what an operator has to know at once, because
 /// somebody changed it and no later attempt will mend it.
-fn refused_document(error: &LifecycleError) -> Option<String> {
+fn refused_document(error: &LifecycleError) -> Option<Box<str>> {
     match error {
-        LifecycleError::Store(error) if error.is_refused_document() => Some(error.to_string()),
+        LifecycleError::Store(error) if error.is_refused_document() => {
+            Some(error.to_string().into())
+        }
         _ => None,
     }
 }

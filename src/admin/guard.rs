@@ -14,12 +14,14 @@ use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue, Method};
 
+use crate::clock::Timestamp;
 use crate::http::PeerAddr;
 use crate::telemetry::CodeClass;
 
-use super::auth::{AdminCredential, Operator};
+use super::auth::{AdminCredential, Authenticator, Operator};
 use super::error::ApiError;
 use super::origin::is_safe;
+use super::session::{Session, Sessions};
 use super::{AdminParts, console, cookie, session_api};
 
 /// Marks a request that the page sends by itself: it does not keep the session from standing idle.
@@ -144,14 +146,8 @@ fn by_cookie(parts: &AdminParts, caller: Caller, request: &Request) -> Result<Op
     let text =
         cookie::read(request.headers(), caller.secure).ok_or_else(ApiError::unauthenticated)?;
     let now = parts.clock.now();
-    let session = parts
-        .sessions
-        .find(text.as_bytes(), now)
+    let (credential, session) = signed_in(&parts.authenticator, &parts.sessions, text, now)
         .ok_or_else(ApiError::session_ended)?;
-    let Some(credential) = parts.authenticator.by_digest(session.credential()) else {
-        parts.sessions.end(&session);
-        return Err(ApiError::session_ended());
-    };
     let safe = is_safe(request.method());
     if !parts.origins.is_not_foreign(request) {
         return Err(ApiError::cross_origin());
@@ -164,6 +160,21 @@ fn by_cookie(parts: &AdminParts, caller: Caller, request: &Request) -> Result<Op
         session.touch(now);
     }
     Ok(Operator::of_session(credential, session))
+}
+
+/// The session that a cookie names, and whose it is. With its credential a session ends.
+fn signed_in<'a>(
+    authenticator: &'a Authenticator,
+    sessions: &Sessions,
+    text: &str,
+    now: Timestamp,
+) -> Option<(&'a AdminCredential, Arc<Session>)> {
+    let session = sessions.find(text.as_bytes(), now)?;
+    let credential = authenticator.by_digest(session.credential());
+    if credential.is_none() {
+        sessions.end(&session);
+    }
+    Some((credential?, session))
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
@@ -216,7 +227,36 @@ fn peer(request: &Request) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use ring::rand::SystemRandom;
+
     use super::*;
+    use crate::admin::{Role, SessionLimits};
+
+    #[test]
+    fn a_session_ends_with_its_credential() {
+        let token =
+            |name: &str| AdminCredential::of_token(name.to_owned(), Role::Admin, name.as_bytes());
+        let sessions = Sessions::new(SessionLimits {
+            idle_timeout: Duration::from_secs(60),
+            lifetime: Duration::from_secs(60),
+        });
+        let now = Timestamp::from_seconds(1_700_000_000);
+        let (text, session) = sessions
+            .open(&token("alice"), &SystemRandom::new(), now)
+            .unwrap();
+        let both = Authenticator::new(vec![token("alice"), token("bob")]);
+        let (credential, _) = signed_in(&both, &sessions, &text, now).unwrap();
+        assert_eq!(credential.name, "alice");
+        let operator = Operator::of_session(credential, session);
+        assert!(operator.is_signed_in(now));
+        let bob = Authenticator::new(vec![token("bob")]);
+        assert!(signed_in(&bob, &sessions, &text, now).is_none());
+        assert!(!operator.is_signed_in(now), "streams end as well");
+        assert!(signed_in(&both, &sessions, &text, now).is_none());
+        assert!(Operator::of_token(&token("alice")).is_signed_in(now));
+    }
 
     #[test]
     fn credentials_in_a_query_are_seen_however_they_are_spelt() {

@@ -81,16 +81,16 @@ pub(super) fn admin(
 /// How long a session may stand idle, and how long it lasts at most.
 fn session(cx: &mut Cx<'_>, raw: &RawAdminListener, at: &KeyPath) -> (Duration, Duration) {
     const SECOND: Duration = Duration::from_secs(1);
-    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    const HOUR: Duration = Duration::from_secs(3600);
     let lifetime = cx.maybe(
         &at.key("session_lifetime"),
         raw.session_lifetime.as_ref(),
-        |text| units::duration_within(text, SECOND, hours(7 * 24)),
+        |text| units::duration_within(text, SECOND, HOUR * 24 * 7),
     );
-    let lifetime = lifetime.unwrap_or(hours(12));
+    let lifetime = lifetime.unwrap_or(HOUR * 12);
     let idle_at = at.key("session_idle_timeout");
     let idle = cx.maybe(&idle_at, raw.session_idle_timeout.as_ref(), |text| {
-        units::duration_within(text, SECOND, hours(7 * 24))
+        units::duration_within(text, SECOND, HOUR * 24 * 7)
     });
     if idle.is_some_and(|idle| idle > lifetime) {
         let lifetime = units::in_words(lifetime);
