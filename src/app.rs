@@ -27,8 +27,8 @@ use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics, MetricsLabels, NO_ROUTE,
-    RouteLabels, RouteMetrics, TokenError,
+    AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
+    MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError,
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
@@ -206,6 +206,12 @@ impl App {
             origins: origins_of(config),
             routes: config.routes.iter().map(|of| of.name.clone()).collect(),
             clock: env.clock,
+            // Of its own: a flood of bad requests must not hide what happens here.
+            denials: DenialLog::new(
+                &env.log,
+                DENIAL_LINES_PER_SECOND,
+                AdminRefusal::ALL.iter().map(|reason| reason.as_str()),
+            ),
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),
             running: Arc::default(),

@@ -9,6 +9,7 @@
 
 mod harness;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -17,7 +18,7 @@ use harness::certificates::Certificates;
 use harness::in_process::write_private;
 use harness::peers::peer;
 use harness::raw::{Answer, exchange};
-use harness::{ADMIN, Gateway, OPERATOR, Options, VIEWER};
+use harness::{ADMIN, Gateway, OPERATOR, Options, VIEWER, eventually};
 use portcullis::admin::{MAX_SESSIONS, token_hash};
 use serde_json::{Value, json};
 
@@ -489,6 +490,29 @@ async fn guessing_is_slowed_down_and_the_right_token_never() {
     );
     let call = Call::sign_in("a-guess");
     refused(&gateway, call, 429, "THROTTLED", "throttled").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_guesses_shares_a_line_and_each_is_counted() {
+    let gateway = gateway().await;
+    let mut ids = BTreeSet::new();
+    for _ in 0..230 {
+        let answer = Call::sign_in("a-guess").send(&gateway).await.json();
+        ids.insert(answer["log_id"].as_str().expect("a Log ID").to_owned());
+    }
+    assert_eq!(ids.len(), 201, "200 lines of their own, the rest share one");
+    assert_eq!(counted(&gateway, "wrong_token").await, 5.0);
+    assert_eq!(counted(&gateway, "throttled").await, 225.0);
+    gateway.clock.advance(Duration::from_secs(2));
+    let summary = eventually("the line that counts them", || async {
+        lines(&gateway, "denials_summary").pop()
+    });
+    let summary = summary.await;
+    assert_eq!(summary["reasons"], json!({ "throttled": 30 }));
+    let log = gateway.log.text();
+    for id in &ids {
+        assert_eq!(log.matches(id.as_str()).count(), 1, "{id}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,7 +12,7 @@ use crate::http::ConnState;
 use crate::keys::transition::Refusal;
 use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
-use crate::telemetry::{AdminRefusal, Level};
+use crate::telemetry::{AdminRefusal, Disposition, Level};
 
 use super::AdminParts;
 
@@ -266,12 +266,16 @@ impl ApiError {
         }
     }
 
-    /// Writes the line, counts a refusal and builds the answer.
-    pub(super) fn answer(&self, parts: &AdminParts) -> Response {
-        if let Some(refusal) = self.refusal {
+    /// Counts a refusal and writes its line; in a flood of them most share one.
+    fn log(&self, parts: &AdminParts) -> LogId {
+        let disposition = self.refusal.map(|refusal| {
             parts.metrics.admin_refused(refusal);
+            parts.denials.note(parts.clock.now(), refusal.as_str())
+        });
+        let log_id = disposition.map_or_else(LogId::random, Disposition::log_id);
+        if matches!(disposition, Some(Disposition::Shared(_))) {
+            return log_id;
         }
-        let log_id = LogId::random();
         let level = if self.status.is_server_error() {
             Level::Error
         } else {
@@ -292,6 +296,12 @@ impl ApiError {
             .field("peer", peer())
             .field("cause", self.cause.as_deref())
             .emit();
+        log_id
+    }
+
+    /// Writes the line and builds the answer.
+    pub(super) fn answer(&self, parts: &AdminParts) -> Response {
+        let log_id = self.log(parts);
         let detail = if self.names_log_id {
             format!("{} Log ID: {log_id}", self.detail)
         } else {

@@ -68,7 +68,7 @@ pub use session::{MAX_SESSIONS, SessionLimits, Sessions};
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
-use crate::telemetry::{Log, Metrics};
+use crate::telemetry::{DenialLog, Log, Metrics};
 
 /// The endpoints, as metric labels.
 pub const ENDPOINTS: [&str; 19] = [
@@ -111,6 +111,8 @@ pub struct AdminParts {
     pub clock: Arc<dyn Clock>,
     /// The log.
     pub log: Log,
+    /// Bounds the log lines of refusals.
+    pub denials: DenialLog,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
