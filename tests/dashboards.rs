@@ -131,7 +131,9 @@ fn links_inside_the_runbook_lead_somewhere() {
     }
     assert!(links > 10, "{links}");
     // Codes that it explains are codes that the admin API answers with.
-    let api = ["src/admin/error.rs", "src/admin/clock.rs"].map(text).concat();
+    let api = ["error", "clock", "refusal"]
+        .map(|file| text(&format!("src/admin/{file}.rs")))
+        .concat();
     let codes: BTreeSet<&str> = runbook
         .split('`')
         .skip(1)

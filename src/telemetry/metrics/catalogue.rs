@@ -358,6 +358,16 @@ const ISSUER: Chapter = Chapter {
             "refused calls by endpoint",
             r#"sum by (endpoint) (increase(portcullis_admin_requests_total{code="4xx"}[1h]))"#,
         ),
+        entry(
+            "portcullis_admin_refusals_total",
+            "requests",
+            "Each is logged with a Log ID. `wrong_token` and `throttled` are guesses at admin tokens; `host_not_allowed`, \
+             `cross_origin` and `csrf` are another web page in an operator's browser; `token_in_url` is a credential in a \
+             query, to be replaced; `unauthenticated` and `session_ended` came without a token and with a session cookie \
+             that is not good; `role` asked for more than the role allows.",
+            "somebody guesses",
+            r#"sum(increase(portcullis_admin_refusals_total{reason="wrong_token"}[15m]))"#,
+        ),
     ],
 };
 

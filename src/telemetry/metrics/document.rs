@@ -191,7 +191,7 @@ fn labels(text: &mut String) {
     let found = ["hit", "miss"];
     list("result", results.chain(found).collect());
     text.push_str(
-        "| `reason` | see below |\n\n`code` is the class of the status, or `none` when the client went away before an answer. `result` is of a \
+        "| `reason` | of a refused request see below; of other metrics see their rows |\n\n`code` is the class of the status, or `none` when the client went away before an answer. `result` is of a \
          rotation\n(`success`, `failure`, `unchanged`) or of a lookup (`hit`, `miss`).\n",
     );
 }
