@@ -71,7 +71,11 @@ impl Large {
         let order = || Lifecycle::order(Actor::Admin("bench".to_owned()), None);
         while gateway.lifecycle.current_set().verifying().count() < KEYS {
             gateway.clock.advance(Duration::from_secs(601));
-            let done = gateway.lifecycle.rotate(&order()).await.expect("it rotates");
+            let done = gateway
+                .lifecycle
+                .rotate(&order())
+                .await
+                .expect("it rotates");
             assert!(done.changed);
         }
         // The same once more, so that its metrics are at hand.
@@ -153,7 +157,9 @@ fn large_scrape(c: &mut Criterion) {
     let text = runtime.block_on(scrape(&http, &large.url, "identity"));
     let packed = runtime.block_on(scrape(&http, &large.url, "gzip"));
     let lines = text.split(|byte| *byte == b'\n');
-    let series = lines.filter(|line| !line.is_empty() && !line.starts_with(b"#")).count();
+    let series = lines
+        .filter(|line| !line.is_empty() && !line.starts_with(b"#"))
+        .count();
     println!(
         "{series} series, {} KiB, compressed {} KiB",
         text.len() >> 10,
@@ -161,7 +167,11 @@ fn large_scrape(c: &mut Criterion) {
     );
     let grown = text.len() + series * LONGER_VALUE;
     assert!(grown < MAX_BYTES, "{} bytes may become {grown}", text.len());
-    assert!(packed.len() < MAX_PACKED, "{} bytes compressed", packed.len());
+    assert!(
+        packed.len() < MAX_PACKED,
+        "{} bytes compressed",
+        packed.len()
+    );
     if !cfg!(debug_assertions) {
         let mut times: Vec<Duration> = (0..21)
             .map(|_| {

@@ -82,7 +82,9 @@ async fn readyz(State(parts): State<HealthParts>) -> Response {
 
 async fn metrics(State(parts): State<HealthParts>, headers: HeaderMap) -> Response {
     let plain = parts.metrics.render();
-    let packed = takes_gzip(&headers).then(|| gzip(plain.as_bytes())).flatten();
+    let packed = takes_gzip(&headers)
+        .then(|| gzip(plain.as_bytes()))
+        .flatten();
     let is_packed = packed.is_some();
     let mut response = Response::new(packed.map_or_else(|| Body::from(plain), Body::from));
     let headers = response.headers_mut();
@@ -104,7 +106,10 @@ fn takes_gzip(headers: &HeaderMap) -> bool {
         let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
         let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
         name.trim().eq_ignore_ascii_case("gzip")
-            && weight.trim().parse::<f32>().is_ok_and(|weight| weight > 0.0)
+            && weight
+                .trim()
+                .parse::<f32>()
+                .is_ok_and(|weight| weight > 0.0)
     })
 }
 

@@ -53,7 +53,10 @@ impl Observe {
             .env("OBSERVE_DIR", dir.path().join("run"))
             .env("OBSERVE_BINARY", env!("CARGO_BIN_EXE_portcullis"))
             .env("OBSERVE_PORTS", numbers)
-            .env("PORTCULLIS_PEERS", prometheus.parent().expect("a directory"))
+            .env(
+                "PORTCULLIS_PEERS",
+                prometheus.parent().expect("a directory"),
+            )
             .env("PATH", path)
             .env_remove("PORTCULLIS_CONFIG")
             .stdin(Stdio::null())
@@ -104,7 +107,9 @@ impl Observe {
     fn child(&self, word: &str) -> Pid {
         let children = self.children();
         let found = children.iter().find(|(_, line)| line.contains(word));
-        found.unwrap_or_else(|| panic!("no {word} among {children:?}")).0
+        found
+            .unwrap_or_else(|| panic!("no {word} among {children:?}"))
+            .0
     }
 
     /// Waits for its end, and that nothing is left of what it had started.
@@ -195,12 +200,15 @@ async fn everything_runs_tells_its_story_and_ends_with_ctrl_c() {
     // An upstream may go: that is part of the story.
     let orders = format!("echo --address {}", observe.ports[4]);
     kill_process(observe.child(&orders), Signal::TERM).expect("it runs");
-    eventually("the route of the upstream fails, the gateway lives on", || async {
-        let scrape = http.get(&metrics).send().await.ok()?.text().await.ok()?;
-        let labels = [("route", "orders"), ("cause", "upstream_failed")];
-        let name = "portcullis_request_failures_total";
-        (harness::metrics::sum(&scrape, name, &labels) > 0.0).then_some(())
-    })
+    eventually(
+        "the route of the upstream fails, the gateway lives on",
+        || async {
+            let scrape = http.get(&metrics).send().await.ok()?.text().await.ok()?;
+            let labels = [("route", "orders"), ("cause", "upstream_failed")];
+            let name = "portcullis_request_failures_total";
+            (harness::metrics::sum(&scrape, name, &labels) > 0.0).then_some(())
+        },
+    )
     .await;
 
     same_settings_as_the_containers(&record, &observe);

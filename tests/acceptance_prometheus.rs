@@ -237,7 +237,8 @@ impl Load {
                 http: gateway.http.clone(),
                 seen,
             };
-            load.callers.spawn(async move { caller.call(token, &over).await });
+            load.callers
+                .spawn(async move { caller.call(token, &over).await });
         }
         load
     }
@@ -345,7 +346,8 @@ async fn promtool_finds_nothing_wrong_with_a_live_scrape() {
     for listed in queries::documented_metrics() {
         let family = format!("# TYPE {listed} ");
         assert!(
-            scrape.contains(&family) || listed == "portcullis_signing_key_not_after_timestamp_seconds",
+            scrape.contains(&family)
+                || listed == "portcullis_signing_key_not_after_timestamp_seconds",
             "{listed} is not in a scrape"
         );
     }
@@ -379,7 +381,10 @@ async fn a_scrape_is_compressed_for_whoever_asks() {
         assert_eq!(response.status(), 200);
         let packed = response.headers().get("content-encoding").cloned();
         let kind = response.headers()["content-type"].clone();
-        assert!(kind.to_str().is_ok_and(|kind| kind.contains("version=0.0.4")));
+        assert!(
+            kind.to_str()
+                .is_ok_and(|kind| kind.contains("version=0.0.4"))
+        );
         (packed, response.bytes().await.expect("bytes"))
     };
     let (plain, text) = get("identity").await;

@@ -123,7 +123,8 @@ async fn ten_thousand_of_each_kind_add_not_one_series() {
 
     // They were counted all the same.
     let scrape = gateway.scrape().await;
-    let counted = |name: &str, labels: &[(&str, &str)]| harness::metrics::sum(&scrape, name, labels);
+    let counted =
+        |name: &str, labels: &[(&str, &str)]| harness::metrics::sum(&scrape, name, labels);
     let many = f64::from(u32::try_from(MANY).expect("a small number"));
     let denied = |reason| counted("portcullis_auth_denied_total", &[("reason", reason)]);
     assert_eq!(denied("key_purged"), many + 1.0);
@@ -150,7 +151,15 @@ async fn assert_no_more(start: &BTreeSet<String>, gateway: &Gateway, what: &str)
 /// Names and labels of every series in a scrape.
 async fn series(gateway: &Gateway) -> BTreeSet<String> {
     let scrape = gateway.scrape().await;
-    for word in ["client-", "stranger-", "path-", "host-", "kid-", "METHOD", "agent-"] {
+    for word in [
+        "client-",
+        "stranger-",
+        "path-",
+        "host-",
+        "kid-",
+        "METHOD",
+        "agent-",
+    ] {
         let found = scrape.lines().find(|line| line.contains(word));
         assert_eq!(found, None, "what a client says is in a scrape");
     }

@@ -56,7 +56,10 @@ fn sections() -> Vec<(String, String)> {
     let mut found: Vec<(String, String)> = Vec::new();
     for line in runbook.lines() {
         if line.starts_with('#') {
-            found.push((line.trim_start_matches('#').trim().to_owned(), String::new()));
+            found.push((
+                line.trim_start_matches('#').trim().to_owned(),
+                String::new(),
+            ));
         } else if let Some((_, below)) = found.last_mut() {
             below.push_str(line);
             below.push('\n');
@@ -242,7 +245,11 @@ fn dashboards_name_the_provisioned_source_and_each_other() {
             if panel["type"] == "row" {
                 continue;
             }
-            assert_eq!(panel["datasource"]["uid"], uid, "{file}: {}", panel["title"]);
+            assert_eq!(
+                panel["datasource"]["uid"], uid,
+                "{file}: {}",
+                panel["title"]
+            );
             assert!(
                 !panel["targets"].as_array().expect("targets").is_empty(),
                 "{file}: {}",

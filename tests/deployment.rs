@@ -173,7 +173,10 @@ fn compose_publishes_on_loopback_only_and_what_the_gateway_listens_on() {
 
     // The load calls the gateway as clients that it knows, on paths that routes take.
     let load = strings(&services["load"]["command"]);
-    assert!(load.contains(&format!("--url=http://gateway:{proxy}")), "{load:?}");
+    assert!(
+        load.contains(&format!("--url=http://gateway:{proxy}")),
+        "{load:?}"
+    );
     let known: Vec<(&str, &str)> = config["clients"]
         .as_sequence()
         .unwrap()
@@ -185,7 +188,9 @@ fn compose_publishes_on_loopback_only_and_what_the_gateway_listens_on() {
         .collect();
     let mut callers = 0;
     for word in &load {
-        let Some((flag, value)) = word.strip_prefix("--").and_then(|flag| flag.split_once('='))
+        let Some((flag, value)) = word
+            .strip_prefix("--")
+            .and_then(|flag| flag.split_once('='))
         else {
             continue;
         };
@@ -234,7 +239,10 @@ fn compose_mounts_exist_and_keep_data_and_secrets_apart() {
         for mount in service.get("volumes").map(strings).unwrap_or_default() {
             let (source, target) = mount.split_once(':').unwrap();
             if source.starts_with('.') {
-                assert!(root().join(source).exists(), "{name:?}: {source} is missing");
+                assert!(
+                    root().join(source).exists(),
+                    "{name:?}: {source} is missing"
+                );
                 assert!(target.ends_with(":ro"), "{name:?}: {mount} is writable");
             } else {
                 assert!(declared.contains_key(source), "{name:?}: {source}");
@@ -313,7 +321,10 @@ fn the_image_is_pinned_and_runs_as_a_numbered_user() {
         let image = yaml("docker-compose.yml")["services"][service]["image"].clone();
         let version = last_field(image.as_str().unwrap()).trim_start_matches('v');
         let parts: Vec<_> = version.split('.').map(str::parse::<u32>).collect();
-        assert!(parts.len() == 3 && parts.iter().all(Result::is_ok), "{image:?}");
+        assert!(
+            parts.len() == 3 && parts.iter().all(Result::is_ok),
+            "{image:?}"
+        );
     }
 
     // What the builder copies has to get past .dockerignore, and keys must not.

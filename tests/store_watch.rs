@@ -36,7 +36,11 @@ async fn a_store_that_fails_is_told_once_and_its_return_too() {
     let told = lines(&gateway, "store_unreadable");
     assert_eq!(told.len(), 1, "{told:?}");
     assert!(told[0]["log_id"].is_string(), "{told:?}");
-    assert!(told[0]["cause"].as_str().is_some_and(|cause| !cause.is_empty()));
+    assert!(
+        told[0]["cause"]
+            .as_str()
+            .is_some_and(|cause| !cause.is_empty())
+    );
     eventually("it grows", || async {
         (staleness(&gateway).await > LONG).then_some(())
     })

@@ -121,9 +121,9 @@ impl Caller {
         patience: Duration,
         counts: Arc<Counts>,
     ) -> Result<Self, Failure> {
-        let (id, file) = named.split_once('=').ok_or_else(|| {
-            Failure::Usage(format!("`{named}` is not of the form ID=FILE"))
-        })?;
+        let (id, file) = named
+            .split_once('=')
+            .ok_or_else(|| Failure::Usage(format!("`{named}` is not of the form ID=FILE")))?;
         let file = PathBuf::from(file);
         let secret = std::fs::read_to_string(&file).map(Zeroizing::new);
         let secret = secret.map_err(|error| {
@@ -159,7 +159,10 @@ impl Caller {
         let mut held: Option<Held> = None;
         for url in self.urls.iter().cycle() {
             let due = Instant::now() + self.pace;
-            if held.as_ref().is_some_and(|held| held.renew_at <= Instant::now()) {
+            if held
+                .as_ref()
+                .is_some_and(|held| held.renew_at <= Instant::now())
+            {
                 held = None;
             }
             match held.take().or_else(|| self.token()) {
@@ -208,7 +211,10 @@ impl Caller {
         let what = if self.patience.is_zero() {
             "and asks for a new token".to_owned()
         } else {
-            format!("and goes on with its token for {} s", self.patience.as_secs())
+            format!(
+                "and goes on with its token for {} s",
+                self.patience.as_secs()
+            )
         };
         format!("load: {} is refused (401) {what}", self.id)
     }

@@ -13,7 +13,9 @@ use pingora::{Error, ErrorType, Result};
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
 use crate::lifecycle::{Snapshot, state_label};
-use crate::telemetry::{CacheLookup, Disposition, FailureCause, KeySeries, KeyStateLabel, Level, RouteMetrics};
+use crate::telemetry::{
+    CacheLookup, Disposition, FailureCause, KeySeries, KeyStateLabel, Level, RouteMetrics,
+};
 use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
 
 use super::context::RequestContext;

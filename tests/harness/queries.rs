@@ -136,7 +136,9 @@ pub fn of_document() -> Vec<Query> {
         .lines()
         .filter(|line| is_metric(line))
         .map(|line| {
-            let query = line.strip_suffix("` |").and_then(|rest| rest.rsplit('`').next());
+            let query = line
+                .strip_suffix("` |")
+                .and_then(|rest| rest.rsplit('`').next());
             Query {
                 place: format!("docs/metrics.md, {}", name_of(line)),
                 text: query.unwrap_or_else(|| panic!("{line}")).to_owned(),

@@ -15,7 +15,7 @@ const RENEW: &str = "PORTCULLIS_RENEW";
 const INTRO: &str = "# Metrics
 
 <!-- Made from the code by `make metrics-doc`; a test compares. What is written here by hand is lost:
-     texts stand in src/telemetry/metrics/catalogue.rs and document.rs. -->
+     texts stand in src/telemetry/metrics/catalogue/ and document.rs. -->
 
 `GET /metrics` on the metrics listener (default `127.0.0.1:9902`) answers in the Prometheus text format, compressed
 for whoever accepts gzip.
@@ -78,7 +78,7 @@ fn the_catalogue_lists_every_metric_once_and_no_other() {
     let surplus: Vec<_> = once.difference(&registered).collect();
     assert!(
         missing.is_empty() && surplus.is_empty(),
-        "src/telemetry/metrics/catalogue.rs lacks {missing:?} and has {surplus:?} too many; then `make metrics-doc`"
+        "src/telemetry/metrics/catalogue/ lacks {missing:?} and has {surplus:?} too many; then `make metrics-doc`"
     );
 }
 
@@ -176,7 +176,10 @@ fn labels(text: &mut String) {
     };
     macro_rules! closed {
         ($label:literal, $set:ty) => {
-            list($label, <$set>::ALL.iter().map(|value| value.as_str()).collect());
+            list(
+                $label,
+                <$set>::ALL.iter().map(|value| value.as_str()).collect(),
+            );
         };
     }
     closed!("cache", CacheLookup);
@@ -197,7 +200,9 @@ fn labels(text: &mut String) {
 }
 
 fn reasons(text: &mut String) {
-    text.push_str("\n## Reasons of a refusal\n\n| `reason` | What was wrong | Status |\n|---|---|---|\n");
+    text.push_str(
+        "\n## Reasons of a refusal\n\n| `reason` | What was wrong | Status |\n|---|---|---|\n",
+    );
     let mut told = BTreeSet::new();
     for reason in Rejection::ALL {
         // Two kinds of malformed share a label.
@@ -215,7 +220,9 @@ fn reasons(text: &mut String) {
 
 fn status(reason: Rejection) -> String {
     match reason {
-        Rejection::Malformed | Rejection::BrokenSyntax => "401, or 400 for a broken header".to_owned(),
+        Rejection::Malformed | Rejection::BrokenSyntax => {
+            "401, or 400 for a broken header".to_owned()
+        }
         other => other.answer().status.to_string(),
     }
 }
@@ -240,9 +247,7 @@ const fn what_was_wrong(reason: Rejection) -> &'static str {
         Rejection::BadIssuer => "`iss` is not ours",
         Rejection::BadAudience => "the route serves none of the token's audiences",
         Rejection::InsufficientScope => "the token lacks a scope that the route demands",
-        Rejection::ClaimRule => {
-            "a claim breaks a rule, such as a life time beyond the key's limit"
-        }
+        Rejection::ClaimRule => "a claim breaks a rule, such as a life time beyond the key's limit",
         Rejection::ClientRevoked => "the client was disabled, or its tokens were invalidated",
         Rejection::KeyPurged => "the signing key was purged, and nothing else was wrong",
         Rejection::CompromisedKeyInUse => {
