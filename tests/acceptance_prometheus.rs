@@ -1,7 +1,9 @@
 //! A real Prometheus scrapes the gateway: whom a purge broke, and every query that is shipped.
 
-#![expect(
+#![allow(
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "the helpers of a test fail by panicking"
 )]
 

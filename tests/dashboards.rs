@@ -2,9 +2,10 @@
 //! metrics. That the queries also answer is shown against a real Prometheus in
 //! `acceptance_prometheus.rs`.
 
-#![expect(
-    clippy::panic,
+#![allow(
     clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
     reason = "the helpers of a test fail by panicking"
 )]
 

@@ -1,5 +1,12 @@
 //! A store that cannot be read back is known before a rotation or a purge needs it.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "the helpers of a test fail by panicking"
+)]
+
 mod harness;
 
 use std::sync::Arc;
