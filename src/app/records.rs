@@ -110,7 +110,7 @@ impl Records {
 
 /// Header fields, one `Name: value` a line; empty lines and those that begin with `#` are left out.
 fn headers(path: &Path) -> Result<Vec<Header>, StartError> {
-    let text = zeroize::Zeroizing::new(read_secret(path)?);
+    let text = read_secret(path)?;
     let wrong = |line: usize, rule: &str| StartError::TraceFile {
         path: path.to_owned(),
         why: format!("line {line}: {rule}"),
