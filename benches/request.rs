@@ -185,11 +185,15 @@ fn records(c: &mut Criterion) {
         ("access log, 1 in 100", to_file(", sample_successes: 0.01")),
         (
             "traces, none recorded",
-            collector.section("").replace("sample_ratio: 1", "sample_ratio: 0"),
+            collector
+                .section("")
+                .replace("sample_ratio: 1", "sample_ratio: 0"),
         ),
         (
             "traces, 1 in 100",
-            collector.section("").replace("sample_ratio: 1", "sample_ratio: 0.01"),
+            collector
+                .section("")
+                .replace("sample_ratio: 1", "sample_ratio: 0.01"),
         ),
         ("traces, all recorded", collector.section("")),
     ] {

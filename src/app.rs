@@ -28,8 +28,8 @@ use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    AccessTarget, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics, MetricsLabels, NO_ROUTE,
-    RouteLabels, RouteMetrics, TokenError,
+    AccessTarget, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
+    MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError,
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
@@ -103,7 +103,9 @@ pub enum StartError {
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
     /// The access log cannot be written.
-    #[error("cannot write the access log to {target}: {source}; the directory must exist and be writable, or write `access_log: off`")]
+    #[error(
+        "cannot write the access log to {target}: {source}; the directory must exist and be writable, or write `access_log: off`"
+    )]
     AccessLog {
         /// Where it goes.
         target: AccessTarget,

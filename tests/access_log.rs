@@ -117,7 +117,11 @@ async fn a_success_is_told_in_full() {
     assert!(micros("upstream_us") > 0);
     assert!(line["peer"].as_str().unwrap().starts_with("127.0.0.1:"));
     let now = portcullis::clock::Clock::now(&*gateway.env.clock).to_string();
-    assert_eq!(line["time"].as_str().unwrap()[..15], now[..15], "the gateway's clock");
+    assert_eq!(
+        line["time"].as_str().unwrap()[..15],
+        now[..15],
+        "the gateway's clock"
+    );
     gateway.rotate().await;
     assert_eq!(gateway.status(&token).await, 200);
     let lines = self::lines(&gateway, &place.path()).await;
@@ -159,13 +163,21 @@ routes:
         (bearer("/hello", "x"), "malformed", "api"),
         (bearer("/hello", &expired), "expired", "api"),
         (bearer("/hello", &purged), "key_purged", "api"),
-        (bearer("/hello", &format!("{good}AA")), "bad_signature", "api"),
+        (
+            bearer("/hello", &format!("{good}AA")),
+            "bad_signature",
+            "api",
+        ),
         (bearer("/write", &good), "insufficient_scope", "write"),
         (get("/nowhere", ""), "no_route", "none"),
         (get("/gone", ""), "upstream_failed", "gone"),
         (get("/hello/%2e%2e/x", ""), "bad_request", "none"),
         (get("/hello", grpc), "missing", "api"),
-        (form("grant_type=client_credentials"), "invalid_client", "issuer"),
+        (
+            form("grant_type=client_credentials"),
+            "invalid_client",
+            "issuer",
+        ),
         (
             form(&format!(
                 "client_id={CLIENT}&client_secret={SECRET}&grant_type=password"
@@ -182,7 +194,11 @@ routes:
         ),
         // The guard refuses these; no gateway gets to see them.
         ("GET /hello\r\n\r\n".to_owned(), "bad_request", "none"),
-        (get("/hello", "Transfer-Encoding: gzip\r\n"), "bad_request", "none"),
+        (
+            get("/hello", "Transfer-Encoding: gzip\r\n"),
+            "bad_request",
+            "none",
+        ),
     ];
     for (request, reason, route) in &cases {
         gateway.clock.advance(Duration::from_millis(50));
@@ -193,9 +209,16 @@ routes:
             None => answer.json()["log_id"].as_str().unwrap().to_owned(),
         };
         let log = gateway.log.text();
-        assert_eq!(log.matches(&log_id).count(), 1, "one line of the log: {shown}");
+        assert_eq!(
+            log.matches(&log_id).count(),
+            1,
+            "one line of the log: {shown}"
+        );
         let told = lines(&gateway, &place.path()).await;
-        let told: Vec<&Value> = told.iter().filter(|line| line["log_id"] == log_id).collect();
+        let told: Vec<&Value> = told
+            .iter()
+            .filter(|line| line["log_id"] == log_id)
+            .collect();
         assert_eq!(told.len(), 1, "one line of the access log: {shown}");
         let line = told[0];
         assert_eq!(line["reason"], *reason, "{shown}\n{line}");
@@ -215,9 +238,18 @@ routes:
     assert_eq!(of("key_purged")["kid"], kid(&purged));
     assert_eq!(of("bad_signature")["client_id"], Value::Null);
     assert_eq!(of("malformed")["kid"], Value::Null);
-    assert_eq!(told.len(), cases.len(), "no success is written, and nothing twice");
+    assert_eq!(
+        told.len(),
+        cases.len(),
+        "no success is written, and nothing twice"
+    );
     let text = text(&gateway, &place.path()).await;
-    for secret in [SECRET, "hidden", &good[good.len() - 40..], &purged[purged.len() - 40..]] {
+    for secret in [
+        SECRET,
+        "hidden",
+        &good[good.len() - 40..],
+        &purged[purged.len() - 40..],
+    ] {
         assert!(!text.contains(secret), "{secret}");
     }
 }
@@ -244,7 +276,10 @@ async fn of_ten_thousand_mixed_requests_every_refusal_has_its_line_and_sampling_
             let mut refused: BTreeMap<String, usize> = BTreeMap::new();
             for round in 0..ROUNDS {
                 for (request, status) in [
-                    (bearer(&format!("/hello/{round}?secret=hidden"), &token), 200),
+                    (
+                        bearer(&format!("/hello/{round}?secret=hidden"), &token),
+                        200,
+                    ),
                     (get("/public?secret=hidden", ""), 200),
                     (get(&format!("/hello?access_token={token}"), ""), 401),
                     (bearer("/hello", &forged), 401),
@@ -272,7 +307,10 @@ async fn of_ten_thousand_mixed_requests_every_refusal_has_its_line_and_sampling_
         let log_id = line["log_id"].as_str().unwrap().to_owned();
         *told.entry(log_id).or_default() += 1;
     }
-    assert_eq!(answered, told, "every refusal has its line, under overload too");
+    assert_eq!(
+        answered, told,
+        "every refusal has its line, under overload too"
+    );
     assert_eq!(told.values().sum::<usize>(), CONNECTIONS * ROUNDS * 3);
     // Two workers with half of the successes each; the token before was one of the first's.
     let successes = lines.iter().filter(|line| line["status"] == 200);
@@ -303,7 +341,9 @@ async fn requests(gateway: &Gateway, count: usize) {
 }
 
 async fn dropped(gateway: &Gateway) -> usize {
-    format!("{}", gateway.metric(DROPPED, &[]).await).parse().unwrap()
+    format!("{}", gateway.metric(DROPPED, &[]).await)
+        .parse()
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

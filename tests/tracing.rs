@@ -49,7 +49,10 @@ fn seen_by_upstream(answer: &Answer, name: &str) -> Vec<String> {
 }
 
 fn of_trace<'a>(spans: &'a [Span], trace: &str) -> Vec<&'a Span> {
-    spans.iter().filter(|span| hex(&span.trace_id) == trace).collect()
+    spans
+        .iter()
+        .filter(|span| hex(&span.trace_id) == trace)
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,7 +87,10 @@ async fn a_callers_trace_is_continued_and_passed_on() {
     assert_eq!(verify.parent_span_id, request.span_id);
     assert_eq!(upstream.parent_span_id, request.span_id);
     let kinds = [request, verify, upstream].map(Span::kind);
-    assert_eq!(kinds, [SpanKind::Server, SpanKind::Internal, SpanKind::Client]);
+    assert_eq!(
+        kinds,
+        [SpanKind::Server, SpanKind::Internal, SpanKind::Client]
+    );
     let onwards = format!("00-{TRACE}-{}-01", hex(&upstream.span_id));
     assert_eq!(seen_by_upstream(&answer, "traceparent"), [onwards]);
     assert_eq!(seen_by_upstream(&answer, "tracestate"), ["vendor=1"]);
@@ -99,16 +105,26 @@ async fn a_callers_trace_is_continued_and_passed_on() {
         (verify, "portcullis.key_state", "active"),
         (verify, "portcullis.kid", &kid(&token)),
         (upstream, "portcullis.upstream", "echo"),
-        (upstream, "server.port", &gateway.upstream.address.port().to_string()),
+        (
+            upstream,
+            "server.port",
+            &gateway.upstream.address.port().to_string(),
+        ),
     ] {
         assert_eq!(attribute(span, name), value, "{name} of {}", span.name);
     }
     for child in [verify, upstream] {
         assert!(child.start_time_unix_nano >= request.start_time_unix_nano);
-        assert!(child.end_time_unix_nano <= request.end_time_unix_nano, "{child:?}");
+        assert!(
+            child.end_time_unix_nano <= request.end_time_unix_nano,
+            "{child:?}"
+        );
         assert!(child.end_time_unix_nano >= child.start_time_unix_nano);
     }
-    assert!(spans.iter().all(|span| span.status.is_none()), "nothing failed");
+    assert!(
+        spans.iter().all(|span| span.status.is_none()),
+        "nothing failed"
+    );
 
     let line = std::fs::read_to_string(&path)
         .unwrap()
@@ -119,7 +135,9 @@ async fn a_callers_trace_is_continued_and_passed_on() {
     assert_eq!(line["trace_id"], TRACE, "the access log leads to the trace");
 
     // The second time the token is known.
-    exchange(&gateway.proxy, get("/hello", &fields)).await.unwrap();
+    exchange(&gateway.proxy, get("/hello", &fields))
+        .await
+        .unwrap();
     collector
         .wait_for(&gateway, "a cache hit", |spans| {
             let hit = |span: &&Span| attribute(span, "portcullis.cache") == "hit";
@@ -153,25 +171,34 @@ async fn what_is_no_traceparent_begins_a_trace_of_its_own() {
         format!("{0}{0}tracestate: vendor=1\r\n", continuing("01")),
         "tracestate: vendor=1\r\n".to_owned(),
     ] {
-        let answer = exchange(&gateway.proxy, get("/public", &fields)).await.unwrap();
+        let answer = exchange(&gateway.proxy, get("/public", &fields))
+            .await
+            .unwrap();
         let [onwards] = &seen_by_upstream(&answer, "traceparent")[..] else {
             panic!("not one traceparent: {answer:?}")
         };
         let trace = onwards.split('-').nth(1).unwrap().to_owned();
         assert_ne!(trace, TRACE);
         assert!(onwards.ends_with("-01"));
-        assert!(seen_by_upstream(&answer, "tracestate").is_empty(), "{fields}");
+        assert!(
+            seen_by_upstream(&answer, "tracestate").is_empty(),
+            "{fields}"
+        );
         let request = collector
             .wait_for(&gateway, "the span", |spans| {
                 let mine = of_trace(spans, &trace);
-                mine.iter().find(|span| span.name == "GET public").map(|span| (*span).clone())
+                mine.iter()
+                    .find(|span| span.name == "GET public")
+                    .map(|span| (*span).clone())
             })
             .await;
         assert!(request.parent_span_id.is_empty(), "a root");
     }
     // One that is well-formed, with a state that is not.
     let fields = format!("{}tracestate: {}\r\n", continuing("01"), "a=1,".repeat(200));
-    let answer = exchange(&gateway.proxy, get("/public", &fields)).await.unwrap();
+    let answer = exchange(&gateway.proxy, get("/public", &fields))
+        .await
+        .unwrap();
     assert!(seen_by_upstream(&answer, "traceparent")[0].contains(TRACE));
     assert!(seen_by_upstream(&answer, "tracestate").is_empty());
 }
@@ -180,14 +207,21 @@ async fn what_is_no_traceparent_begins_a_trace_of_its_own() {
 async fn a_trace_that_its_caller_does_not_record_is_passed_on_and_not_recorded() {
     let collector = Collector::start();
     let gateway = traced(&collector, "").await;
-    let answer = exchange(&gateway.proxy, get("/public", &continuing("00"))).await.unwrap();
+    let answer = exchange(&gateway.proxy, get("/public", &continuing("00")))
+        .await
+        .unwrap();
     let onwards = &seen_by_upstream(&answer, "traceparent")[0];
     assert!(onwards.starts_with(&format!("00-{TRACE}-")) && onwards.ends_with("-00"));
-    assert!(!onwards.contains(PARENT), "the upstream's parent is the gateway");
+    assert!(
+        !onwards.contains(PARENT),
+        "the upstream's parent is the gateway"
+    );
     // A later one that is recorded arrives, this one never does.
     exchange(&gateway.proxy, get("/public", "")).await.unwrap();
     let all = collector
-        .wait_for(&gateway, "a span", |spans| (!spans.is_empty()).then(|| spans.to_vec()))
+        .wait_for(&gateway, "a span", |spans| {
+            (!spans.is_empty()).then(|| spans.to_vec())
+        })
         .await;
     assert!(of_trace(&all, TRACE).is_empty());
 }
@@ -231,15 +265,24 @@ routes:
     gateway.rotate().await;
     let purge = gateway.purge().await;
     let fields = format!("Authorization: Bearer {token}\r\n");
-    let refused = exchange(&gateway.proxy, get(&format!("/x/{token}?code=hidden"), &fields))
-        .await
-        .unwrap();
+    let refused = exchange(
+        &gateway.proxy,
+        get(&format!("/x/{token}?code=hidden"), &fields),
+    )
+    .await
+    .unwrap();
     assert_eq!(refused.status, 401);
     let failed = exchange(&gateway.proxy, get("/gone", "")).await.unwrap();
     assert_eq!(failed.status, 502);
     let spans = collector
         .wait_for(&gateway, "all spans", |spans| {
-            let names = ["POST issuer", "issue token", "rotate keys", "purge keys", "GET gone"];
+            let names = [
+                "POST issuer",
+                "issue token",
+                "rotate keys",
+                "purge keys",
+                "GET gone",
+            ];
             let is_there = |name: &&str| spans.iter().any(|span| span.name == **name);
             names.iter().all(is_there).then(|| spans.to_vec())
         })
@@ -259,7 +302,10 @@ routes:
         assert!(span.end_time_unix_nano > span.start_time_unix_nano);
     }
     assert_eq!(attribute(purged, "portcullis.drained"), "true");
-    assert_eq!(attribute(purged, "portcullis.purge_id"), purge["rotation_id"].as_str().unwrap());
+    assert_eq!(
+        attribute(purged, "portcullis.purge_id"),
+        purge["rotation_id"].as_str().unwrap()
+    );
 
     let verify = the(&spans, "verify token");
     assert_eq!(attribute(verify, "portcullis.reason"), "key_purged");
@@ -267,9 +313,15 @@ routes:
     assert_eq!(attribute(verify, "portcullis.kid"), kid(&token));
     let request = the(&spans, "GET api");
     assert_eq!(verify.parent_span_id, request.span_id);
-    assert_eq!(attribute(request, "portcullis.log_id"), refused.json()["log_id"].as_str().unwrap());
+    assert_eq!(
+        attribute(request, "portcullis.log_id"),
+        refused.json()["log_id"].as_str().unwrap()
+    );
     assert_eq!(attribute(request, "url.path"), "/x/[redacted]");
-    assert!(request.status.is_none(), "a refusal is no failure of the server");
+    assert!(
+        request.status.is_none(),
+        "a refusal is no failure of the server"
+    );
 
     for name in ["GET gone", "upstream gone"] {
         let span = the(&spans, name);
@@ -283,7 +335,9 @@ routes:
 async fn a_share_of_the_traces_is_recorded() {
     let collector = Collector::start();
     let gateway = Gateway::start(Options {
-        more: collector.section("").replace("sample_ratio: 1", "sample_ratio: 0.5"),
+        more: collector
+            .section("")
+            .replace("sample_ratio: 1", "sample_ratio: 0.5"),
         ..Options::default()
     })
     .await;
@@ -296,7 +350,12 @@ async fn a_share_of_the_traces_is_recorded() {
     }
     // The chance to be further off is below one in a billion.
     assert!((140..=260).contains(&recorded), "{recorded} of 400");
-    let requests = |spans: &[Span]| spans.iter().filter(|span| span.name == "GET public").count();
+    let requests = |spans: &[Span]| {
+        spans
+            .iter()
+            .filter(|span| span.name == "GET public")
+            .count()
+    };
     collector
         .wait_for(&gateway, "the recorded ones", |spans| {
             (requests(spans) >= recorded).then_some(())
@@ -307,14 +366,17 @@ async fn a_share_of_the_traces_is_recorded() {
 
 async fn dropped(gateway: &Gateway, reason: &str) -> f64 {
     let labels = [("reason", reason)];
-    gateway.metric("portcullis_trace_spans_dropped_total", &labels).await
+    gateway
+        .metric("portcullis_trace_spans_dropped_total", &labels)
+        .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn inv20_an_unreachable_collector_costs_no_request_and_every_lost_span_is_counted() {
     const REQUESTS: usize = 4000;
     let gateway = Gateway::start(Options {
-        more: "tracing: { sample_ratio: 1, otlp: { endpoint: \"http://127.0.0.1:9\" } }\n".to_owned(),
+        more: "tracing: { sample_ratio: 1, otlp: { endpoint: \"http://127.0.0.1:9\" } }\n"
+            .to_owned(),
         workers: 1,
         ..Options::default()
     })
@@ -325,10 +387,17 @@ async fn inv20_an_unreachable_collector_costs_no_request_and_every_lost_span_is_
         assert_eq!(client.answer(false).await.unwrap().status, 200);
     }
     let records = gateway.records.clone();
-    tokio::task::spawn_blocking(move || records.flush(PATIENCE)).await.unwrap();
+    tokio::task::spawn_blocking(move || records.flush(PATIENCE))
+        .await
+        .unwrap();
     let lost = dropped(&gateway, "queue_full").await + dropped(&gateway, "undeliverable").await;
     assert_eq!(lost, 2.0 * REQUESTS as f64, "request and upstream of each");
-    let told = |lines: &[Value]| lines.iter().filter(|line| line["event"] == "trace_export_failed").count();
+    let told = |lines: &[Value]| {
+        lines
+            .iter()
+            .filter(|line| line["event"] == "trace_export_failed")
+            .count()
+    };
     assert_eq!(told(&gateway.log.lines()), 1, "told once");
 }
 
@@ -337,21 +406,33 @@ async fn a_collector_that_is_busy_gets_the_spans_later() {
     let collector = Collector::start();
     let gateway = traced(&collector, "").await;
     collector.answer([503, 429]);
-    exchange(&gateway.proxy, get("/public", &continuing("01"))).await.unwrap();
+    exchange(&gateway.proxy, get("/public", &continuing("01")))
+        .await
+        .unwrap();
     // Nobody asks for a flush, which would not try again.
     harness::eventually("the spans", || async {
         (!of_trace(&collector.spans(), TRACE).is_empty()).then_some(())
     })
     .await;
     harness::eventually("the count", || async {
-        let exported = gateway.metric("portcullis_trace_spans_exported_total", &[]).await;
+        let exported = gateway
+            .metric("portcullis_trace_spans_exported_total", &[])
+            .await;
         (exported == 2.0).then_some(())
     })
     .await;
     assert_eq!(dropped(&gateway, "undeliverable").await, 0.0);
-    let events: Vec<Value> = gateway.log.lines().iter().map(|line| line["event"].clone()).collect();
+    let events: Vec<Value> = gateway
+        .log
+        .lines()
+        .iter()
+        .map(|line| line["event"].clone())
+        .collect();
     let told = |event: &str| events.iter().filter(|seen| *seen == event).count();
-    assert_eq!((told("trace_export_failed"), told("trace_export_recovered")), (1, 1));
+    assert_eq!(
+        (told("trace_export_failed"), told("trace_export_recovered")),
+        (1, 1)
+    );
 
     // One that will never take them is not asked again.
     collector.answer([400]);
@@ -384,9 +465,16 @@ async fn credentials_for_the_collector_reach_it_and_nobody_else() {
     .await;
     exchange(&gateway.proxy, get("/public", "")).await.unwrap();
     collector
-        .wait_for(&gateway, "a span", |spans| (!spans.is_empty()).then_some(()))
+        .wait_for(&gateway, "a span", |spans| {
+            (!spans.is_empty()).then_some(())
+        })
         .await;
-    assert!(collector.headers().iter().all(|headers| headers["x-api-key"] == KEY));
+    assert!(
+        collector
+            .headers()
+            .iter()
+            .all(|headers| headers["x-api-key"] == KEY)
+    );
     assert!(!gateway.log.text().contains(KEY));
     assert!(!format!("{:?} {:?}", gateway.records, gateway.config).contains(KEY));
     assert!(!collector.text().contains(KEY));

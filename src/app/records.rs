@@ -85,8 +85,14 @@ impl Records {
 
     /// Writes and delivers what is left, for so long at most for each of the two.
     pub fn flush(&self, patience: Duration) {
-        let _in_time = self.access_log.as_ref().is_none_or(|log| log.flush(patience));
-        let _in_time = self.tracer.as_ref().is_none_or(|tracer| tracer.flush(patience));
+        let _in_time = self
+            .access_log
+            .as_ref()
+            .is_none_or(|log| log.flush(patience));
+        let _in_time = self
+            .tracer
+            .as_ref()
+            .is_none_or(|tracer| tracer.flush(patience));
     }
 
     /// Adds a line of the access log to what `refusals` does: for requests on proxy listeners that
@@ -125,8 +131,8 @@ fn headers(path: &Path) -> Result<Vec<Header>, StartError> {
             .split_once(':')
             .ok_or_else(|| wrong(index + 1, "a header field is `Name: value`"))?;
         let (name, value) = (name.trim(), value.trim());
-        let is_field = http::HeaderName::try_from(name).is_ok()
-            && http::HeaderValue::try_from(value).is_ok();
+        let is_field =
+            http::HeaderName::try_from(name).is_ok() && http::HeaderValue::try_from(value).is_ok();
         if !is_field {
             return Err(wrong(
                 index + 1,

@@ -47,7 +47,8 @@ pub(super) fn issuer_url(text: &str) -> Result<String, Broken> {
 /// A collector of traces: `http(s)://host[:port][/path]`, completed by the path that the protocol
 /// names when there is none.
 pub(super) fn collector(text: &str) -> Result<String, Broken> {
-    const RULE: &str = "an absolute http or https URL without user, query and fragment, at most 512 characters";
+    const RULE: &str =
+        "an absolute http or https URL without user, query and fragment, at most 512 characters";
     let wrong = |fix: &'static str| Err(Broken::new(RULE, fix));
     let Some(rest) = text
         .strip_prefix("https://")
@@ -67,7 +68,10 @@ pub(super) fn collector(text: &str) -> Result<String, Broken> {
     if text.len() > 512 || !port_is_good || !is_host(host) {
         return wrong("write a host name or an IP address, and a port from 1 to 65535 if any");
     }
-    if !path.bytes().all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#') {
+    if !path
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#')
+    {
         return wrong("remove the query, the fragment, spaces and what is not ASCII");
     }
     Ok(match path {

@@ -16,9 +16,9 @@ use crate::token::{self, Claims, Effort, RouteRules};
 use super::context::RequestContext;
 use super::denial::Denial;
 use super::limits::host_of;
+use super::records::{CLIENT_GONE, STREAM_CUT};
 use super::routes::Auth;
 use super::target::{has_many_credentials, rewrite_path, target};
-use super::records::{CLIENT_GONE, STREAM_CUT};
 use super::{Gateway, LocalEndpoints, PreparedRoute, bearer};
 
 /// An answer that goes on for longer than this is a stream.
@@ -136,9 +136,7 @@ impl Gateway {
             Err(denial) => denial.lookup,
         };
         let took = started.elapsed();
-        self.parts
-            .metrics
-            .auth_duration(lookup, took.as_secs_f64());
+        self.parts.metrics.auth_duration(lookup, took.as_secs_f64());
         ctx.told.auth = Some(AuthStep {
             step: Step {
                 began: started,

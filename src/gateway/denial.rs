@@ -8,9 +8,7 @@ use pingora::proxy::Session;
 
 use crate::lifecycle::Snapshot;
 use crate::lifecycle::recovery::KeyRecovery;
-use crate::telemetry::{
-    CacheLookup, ClientName, Disposition, KeySeries, Level, Short,
-};
+use crate::telemetry::{CacheLookup, ClientName, Disposition, KeySeries, Level, Short};
 use crate::token::{Refused, Rejection, RouteRules};
 
 use super::admission::lookup;
@@ -73,7 +71,9 @@ impl Gateway {
         }
         if self.keeps_records() {
             ctx.told.kid = denial.kid.map(Short::new);
-            ctx.told.client = denial.client_id.map_or(ClientName::Unknown, ClientName::Text);
+            ctx.told.client = denial
+                .client_id
+                .map_or(ClientName::Unknown, ClientName::Text);
         }
         let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id)
             .after(limited.filter(|_wait| denial.rejection == Rejection::RateLimited));

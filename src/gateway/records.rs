@@ -51,10 +51,12 @@ impl Gateway {
             return;
         }
         if let Some(error) = error {
-            ctx.told.reason.get_or_insert(match error.esource() {
-                ErrorSource::Upstream => UPSTREAM_FAILED,
-                _ => CLIENT_GONE,
-            });
+            ctx.told
+                .reason
+                .get_or_insert_with(|| match error.esource() {
+                    ErrorSource::Upstream => UPSTREAM_FAILED,
+                    _ => CLIENT_GONE,
+                });
         }
         let status = status(session);
         let is_success = RequestRecord::is_success_of(status, ctx.told.reason);

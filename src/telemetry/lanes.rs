@@ -82,10 +82,12 @@ impl<T> Lanes<T> {
         if lane.pushed.fetch_add(1, Ordering::Relaxed) % self.ring_every == self.ring_every - 1 {
             self.bell.ring();
         }
-        lane.sender.try_send(entry).map_err(|refused| match refused {
-            std::sync::mpsc::TrySendError::Full(entry)
-            | std::sync::mpsc::TrySendError::Disconnected(entry) => entry,
-        })
+        lane.sender
+            .try_send(entry)
+            .map_err(|refused| match refused {
+                std::sync::mpsc::TrySendError::Full(entry)
+                | std::sync::mpsc::TrySendError::Disconnected(entry) => entry,
+            })
     }
 
     /// How many lanes there are.
@@ -185,7 +187,10 @@ mod tests {
         while !ends.drain(|_| seen += 1).ended {
             thread::yield_now();
         }
-        let refused: u64 = pushers.into_iter().map(|pusher| pusher.join().unwrap()).sum();
+        let refused: u64 = pushers
+            .into_iter()
+            .map(|pusher| pusher.join().unwrap())
+            .sum();
         assert_eq!(seen + refused, 4 * u64::from(EACH));
     }
 }

@@ -42,7 +42,8 @@ pub use metrics::{
     UpstreamMetrics, WorkerMetrics,
 };
 pub use request_record::{
-    AuthStep, ClientName, KID_BYTES, PATH_BYTES, Place, RequestRecord, RouteNames, Short, Step, UpstreamStep,
+    AuthStep, ClientName, KID_BYTES, PATH_BYTES, Place, RequestRecord, RouteNames, Short, Step,
+    UpstreamStep,
 };
 pub use trace::{
     Header, LifecycleSpan, RequestTrace, SpanId, TraceId, TraceSettings, Traceparent, Tracer,

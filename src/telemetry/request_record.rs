@@ -307,7 +307,11 @@ mod tests {
     fn text_is_cut_and_kept_whole_otherwise() {
         assert_eq!(Short::<4>::new("abcdef").as_bytes(), b"abcd");
         assert_eq!(Short::<4>::new("ab").as_str(), "ab");
-        assert_eq!(Short::<4>::new([0xff, b'a']).as_str(), "", "no text of ours");
+        assert_eq!(
+            Short::<4>::new([0xff, b'a']).as_str(),
+            "",
+            "no text of ours"
+        );
     }
 
     #[test]

@@ -20,8 +20,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use self::context::{SpanId, TraceId, Traceparent, is_tracestate};
-pub use self::deliver::Header;
 use self::deliver::Collector;
+pub use self::deliver::Header;
 use self::export::Exporter;
 use self::otlp::Encoder;
 use super::access_log::SampleRate;
@@ -208,7 +208,12 @@ impl Tracer {
 
     /// Hands over a step of the life cycle, which is always recorded; never blocks.
     pub fn lifecycle(&self, span: LifecycleSpan) {
-        if self.0.lanes.push(usize::MAX, Traced::Lifecycle(span)).is_err() {
+        if self
+            .0
+            .lanes
+            .push(usize::MAX, Traced::Lifecycle(span))
+            .is_err()
+        {
             self.0.metrics.queue_full(1);
         }
     }

@@ -63,27 +63,39 @@ impl Collector {
 
     /// Answers the next deliveries so.
     pub fn answer(&self, statuses: impl IntoIterator<Item = u16>) {
-        self.seen.answers.lock().unwrap().extend(statuses);
+        self.seen
+            .answers
+            .lock()
+            .expect("nobody panicked with it")
+            .extend(statuses);
     }
 
     /// From now on so many spans of each delivery are refused.
     pub fn refuse(&self, spans: i64) {
-        *self.seen.refuses.lock().unwrap() = spans;
+        *self.seen.refuses.lock().expect("nobody panicked with it") = spans;
     }
 
     pub fn spans(&self) -> Vec<Span> {
-        self.seen.spans.lock().unwrap().clone()
+        self.seen
+            .spans
+            .lock()
+            .expect("nobody panicked with it")
+            .clone()
     }
 
     /// Everything that arrived, as text where it is some.
     pub fn text(&self) -> String {
-        let bodies = self.seen.bytes.lock().unwrap();
+        let bodies = self.seen.bytes.lock().expect("nobody panicked with it");
         let texts = bodies.iter().map(|body| String::from_utf8_lossy(body));
         texts.collect::<Vec<_>>().join("\n")
     }
 
     pub fn headers(&self) -> Vec<HeaderMap> {
-        self.seen.headers.lock().unwrap().clone()
+        self.seen
+            .headers
+            .lock()
+            .expect("nobody panicked with it")
+            .clone()
     }
 
     /// Waits for spans of which `found` makes something.
@@ -96,7 +108,7 @@ impl Collector {
         eventually(what, || async {
             let records = gateway.records.clone();
             let flush = move || records.flush(PATIENCE);
-            tokio::task::spawn_blocking(flush).await.unwrap();
+            tokio::task::spawn_blocking(flush).await.expect("a flush");
             found(&self.spans())
         })
         .await
@@ -104,14 +116,25 @@ impl Collector {
 }
 
 async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) -> Response {
-    let status = seen.answers.lock().unwrap().pop_front().unwrap_or(200);
+    let status = seen
+        .answers
+        .lock()
+        .expect("nobody panicked with it")
+        .pop_front()
+        .unwrap_or(200);
     let message = ExportTraceServiceRequest::decode(body.clone()).expect("an export request");
     assert_eq!(headers["content-type"], "application/x-protobuf");
-    seen.headers.lock().unwrap().push(headers);
-    seen.bytes.lock().unwrap().push(body);
+    seen.headers
+        .lock()
+        .expect("nobody panicked with it")
+        .push(headers);
+    seen.bytes
+        .lock()
+        .expect("nobody panicked with it")
+        .push(body);
     let mut answer = ExportTraceServiceResponse::default();
     if status == 200 {
-        let refused = *seen.refuses.lock().unwrap();
+        let refused = *seen.refuses.lock().expect("nobody panicked with it");
         if refused > 0 {
             answer.partial_success = Some(ExportTracePartialSuccess {
                 rejected_spans: refused,
@@ -123,10 +146,13 @@ async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes)
             .into_iter()
             .flat_map(|resource| resource.scope_spans)
             .flat_map(|scope| scope.spans);
-        seen.spans.lock().unwrap().extend(spans);
+        seen.spans
+            .lock()
+            .expect("nobody panicked with it")
+            .extend(spans);
     }
     let mut response = Response::new(Body::from(answer.encode_to_vec()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    *response.status_mut() = StatusCode::from_u16(status).expect("a status");
     response
 }
 
@@ -136,6 +162,7 @@ pub fn attribute(span: &Span, name: &str) -> String {
     match found.and_then(|of| of.value.clone()?.value) {
         Some(Value::StringValue(text)) => text,
         Some(Value::IntValue(number)) => number.to_string(),
+        Some(Value::BoolValue(flag)) => flag.to_string(),
         Some(other) => format!("{other:?}"),
         None => String::new(),
     }

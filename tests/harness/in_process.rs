@@ -125,7 +125,8 @@ impl Gateway {
             Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
         let seen = seen(&options, &clock);
         let store = store(&options, &config, &keyring, &seen, dir.path()).await;
-        Self::start_on(
+        // Boxed: the future of every test that starts a gateway holds this one.
+        Box::pin(Self::start_on(
             options,
             config,
             dir,
@@ -133,7 +134,7 @@ impl Gateway {
             (clock, seen),
             keyring,
             store,
-        )
+        ))
         .await
     }
 
@@ -217,8 +218,9 @@ impl Gateway {
                 &config.listeners.proxy[0],
                 next.fetch_add(1, Ordering::SeqCst),
             );
-            let listener = start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &proxy_shared)
-                .expect("a worker");
+            let listener =
+                start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &proxy_shared)
+                    .expect("a worker");
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }

@@ -8,9 +8,7 @@ use crate::config::forms::{Scalar, WordOr};
 use crate::config::path::KeyPath;
 use crate::config::raw::{RawAccessLog, RawOtlp, RawTracing};
 use crate::config::{units, urls};
-use crate::telemetry::{
-    AccessFormat, AccessLogSettings, AccessTarget, SampleRate, TraceSettings,
-};
+use crate::telemetry::{AccessFormat, AccessLogSettings, AccessTarget, SampleRate, TraceSettings};
 
 use super::Cx;
 
@@ -58,10 +56,7 @@ pub(super) fn access_log(
     })
 }
 
-pub(super) fn tracing(
-    cx: &mut Cx<'_>,
-    raw: Option<&WordOr<RawTracing>>,
-) -> Option<TraceSettings> {
+pub(super) fn tracing(cx: &mut Cx<'_>, raw: Option<&WordOr<RawTracing>>) -> Option<TraceSettings> {
     const EXAMPLE: &str = "write `tracing: { otlp: { endpoint: \"http://127.0.0.1:4318\" } }`";
     let at = KeyPath::root().key("tracing");
     let raw = match raw? {
@@ -109,7 +104,8 @@ fn collector(
     });
     let endpoint = endpoint?;
     if endpoint.starts_with("https://") && raw.ca_file.is_none() {
-        let fix = "name the system's bundle, often `/etc/ssl/certs/ca-certificates.crt`, or your own";
+        let fix =
+            "name the system's bundle, often `/etc/ssl/certs/ca-certificates.crt`, or your own";
         cx.missing(&at.key("ca_file"), fix);
     }
     Some(TraceSettings {
@@ -121,13 +117,7 @@ fn collector(
     })
 }
 
-fn only_off(
-    cx: &mut Cx<'_>,
-    at: &KeyPath,
-    word: &Scalar,
-    rule: &'static str,
-    fix: &'static str,
-) {
+fn only_off(cx: &mut Cx<'_>, at: &KeyPath, word: &Scalar, rule: &'static str, fix: &'static str) {
     cx.maybe(at, Some(word), |text| match text {
         "off" => Ok(()),
         _ => Err(Broken::new(rule, fix)),

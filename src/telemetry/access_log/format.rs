@@ -299,9 +299,8 @@ mod tests {
         let seen: Value =
             serde_json::from_str(&line(&formatter(AccessFormat::Json, 1.0), &refused)).unwrap();
         let whole: Value = serde_json::from_str(&text).unwrap();
-        let names = |line: &Value| -> Vec<String> {
-            line.as_object().unwrap().keys().cloned().collect()
-        };
+        let names =
+            |line: &Value| -> Vec<String> { line.as_object().unwrap().keys().cloned().collect() };
         assert_eq!(names(&seen), names(&whole), "the same members");
         assert_eq!(seen["log_id"], log_id.to_string());
         assert_eq!(seen["route"], "none");
@@ -348,7 +347,11 @@ mod tests {
         assert!(json["path"].as_str().unwrap().len() < 200);
         let common = line(&formatter(AccessFormat::Common, 1.0), &record);
         assert!(!common.contains('\u{1b}') && !common.contains('\u{202e}'));
-        assert_eq!(common.replace("\\\"", "").matches('"').count(), 2, "{common}");
+        assert_eq!(
+            common.replace("\\\"", "").matches('"').count(),
+            2,
+            "{common}"
+        );
         let long = RequestRecord {
             path: Short::new("/".repeat(5_000)),
             ..record

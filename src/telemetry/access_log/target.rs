@@ -99,11 +99,7 @@ impl Output {
 }
 
 /// How many bytes of `lines` were written before it failed.
-fn write_lines(
-    writer: &mut dyn Write,
-    lines: &[u8],
-    torn: bool,
-) -> Result<(), (usize, io::Error)> {
+fn write_lines(writer: &mut dyn Write, lines: &[u8], torn: bool) -> Result<(), (usize, io::Error)> {
     if torn {
         writer.write_all(b"\n").map_err(|cause| (0, cause))?;
     }
@@ -132,7 +128,9 @@ impl Place {
             *file = None;
         }
         if file.is_none() && !due {
-            return Err(io::Error::other("it is not open, and was tried a moment ago"));
+            return Err(io::Error::other(
+                "it is not open, and was tried a moment ago",
+            ));
         }
         if due {
             *looked = Some(Instant::now());
@@ -228,6 +226,10 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "2\n");
-        assert!(std::fs::read_to_string(&moved).unwrap().starts_with("1\n2\n"));
+        assert!(
+            std::fs::read_to_string(&moved)
+                .unwrap()
+                .starts_with("1\n2\n")
+        );
     }
 }

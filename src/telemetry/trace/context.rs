@@ -177,9 +177,8 @@ fn is_member(member: &[u8]) -> bool {
         return false;
     };
     let (key, value) = member.split_at(equals);
-    let of_key = |byte: &u8| {
-        byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(byte)
-    };
+    let of_key =
+        |byte: &u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(byte);
     let of_value = |byte: &u8| matches!(byte, b' '..=b'~') && *byte != b',' && *byte != b'=';
     let value = value.get(1..).unwrap_or_default();
     !key.is_empty()
@@ -223,19 +222,28 @@ mod tests {
         let parsed = parse(GOOD).unwrap();
         assert_eq!(parsed.to_string(), GOOD);
         assert!(parsed.sampled);
-        assert_eq!(parsed.trace_id.to_string(), "0af7651916cd43dd8448eb211c80319c");
+        assert_eq!(
+            parsed.trace_id.to_string(),
+            "0af7651916cd43dd8448eb211c80319c"
+        );
         assert_eq!(parsed.parent.to_string(), "b7ad6b7169203331");
         let unsampled = parse(&GOOD.replace("-01", "-00")).unwrap();
         assert!(!unsampled.sampled);
         // Flags of the future are not passed on.
-        assert_eq!(parse(&GOOD.replace("-01", "-ff")).unwrap().to_string(), GOOD);
+        assert_eq!(
+            parse(&GOOD.replace("-01", "-ff")).unwrap().to_string(),
+            GOOD
+        );
     }
 
     #[test]
     fn a_later_version_is_read_as_far_as_it_is_known() {
         let later = GOOD.replacen("00", "cc", 1);
         assert_eq!(parse(&later), parse(GOOD));
-        assert_eq!(parse(&format!("{later}-what-the-future-brings")), parse(GOOD));
+        assert_eq!(
+            parse(&format!("{later}-what-the-future-brings")),
+            parse(GOOD)
+        );
         assert_eq!(parse(&format!("{later}.x")), None);
     }
 
@@ -264,15 +272,24 @@ mod tests {
     fn a_tracestate_is_bounded() {
         let fine = |fields: &[&str]| is_tracestate(fields.iter().map(|field| field.as_bytes()));
         assert!(fine(&[]));
-        assert!(fine(&["rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "a@b=c d"]));
+        assert!(fine(&[
+            "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE",
+            "a@b=c d"
+        ]));
         assert!(fine(&["a=1,, ,b=2"]), "empty members are allowed");
-        for bad in ["a", "=1", "a=", "A=1", "a=1=2", "a=\u{1}", "a=\u{e9}", "a b=1"] {
+        for bad in [
+            "a", "=1", "a=", "A=1", "a=1=2", "a=\u{1}", "a=\u{e9}", "a b=1",
+        ] {
             assert!(!fine(&[bad]), "{bad}");
         }
         let many: Vec<String> = (0..33).map(|number| format!("k{number}=v")).collect();
         assert!(!fine(&[&many.join(",")]));
         assert!(fine(&[&many[..32].join(",")]));
-        assert!(!fine(&[&format!("a={}", "x".repeat(250)), &format!("b={}", "x".repeat(250)), "c=1234567"]));
+        assert!(!fine(&[
+            &format!("a={}", "x".repeat(250)),
+            &format!("b={}", "x".repeat(250)),
+            "c=1234567"
+        ]));
     }
 
     #[test]

@@ -51,7 +51,10 @@ pub(super) enum Delivered {
     /// The collector has them, all but so many that it refused.
     Taken { refused: u64 },
     /// Another try may succeed, after this time if the collector said one.
-    Later { why: String, after: Option<Duration> },
+    Later {
+        why: String,
+        after: Option<Duration>,
+    },
     /// Another try would end the same.
     Refused { why: String },
 }

@@ -100,7 +100,10 @@ impl Encoder {
                 .unwrap_or_default(),
             flags: 1 | HAS_IS_REMOTE | is_remote,
             attributes: self.request_attributes(record, &method),
-            status: failed(record.status.is_none_or(|status| status >= 500), record.reason),
+            status: failed(
+                record.status.is_none_or(|status| status >= 500),
+                record.reason,
+            ),
             ..span(
                 trace.trace_id,
                 trace.request,
@@ -206,14 +209,10 @@ pub(super) fn spans_of(record: &RequestRecord) -> u64 {
 }
 
 fn auth_attributes(record: &RequestRecord, cache: &str) -> Vec<KeyValue> {
+    let is_accepted = record.key_state.is_some();
     let mut attributes = vec![
         text("portcullis.cache", cache),
-        Some(record.key_state)
-            .flatten()
-            .map_or_else(
-                || text("portcullis.accepted", "false"),
-                |_state| text("portcullis.accepted", "true"),
-            ),
+        attribute("portcullis.accepted", Value::BoolValue(is_accepted)),
     ];
     if let Some(state) = record.key_state {
         attributes.push(text("portcullis.key_state", state.as_str()));
@@ -221,7 +220,7 @@ fn auth_attributes(record: &RequestRecord, cache: &str) -> Vec<KeyValue> {
     if let Some(kid) = &record.kid {
         attributes.push(text("portcullis.kid", kid.as_str()));
     }
-    if let Some(reason) = record.reason.filter(|_| record.key_state.is_none()) {
+    if let Some(reason) = record.reason.filter(|_| !is_accepted) {
         attributes.push(text("portcullis.reason", reason));
     }
     attributes
