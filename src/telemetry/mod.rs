@@ -36,10 +36,10 @@ pub use log_bridge::install_bridge;
 pub use log_capture::LogCapture;
 pub use log_writer::LogWriter;
 pub use metrics::{
-    CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries, KeySetFacts,
-    KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE, OpenConnection,
-    RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError, TraceMetrics, Trigger,
-    UpstreamMetrics, WorkerMetrics,
+    AdminRefusal, CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries,
+    KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
+    OpenConnection, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError,
+    TraceMetrics, Trigger, UpstreamMetrics, WorkerMetrics,
 };
 pub use request_record::{
     AuthStep, ClientName, KID_BYTES, PATH_BYTES, Place, RequestRecord, RouteNames, Short, Step,
