@@ -358,13 +358,19 @@ async fn inv20_a_pipe_that_nobody_reads_holds_up_no_request_and_every_lost_line_
         ..Options::default()
     })
     .await;
-    // The writer is stuck from its first line on; a request that waited for it would never end.
+    // Reads when it is told to, or late enough for a request that waits for the log to have failed.
+    let (read, told) = std::sync::mpsc::channel::<()>();
+    let path = place.path();
+    let reader = std::thread::spawn(move || {
+        let _told_or_late = told.recv_timeout(2 * PATIENCE);
+        std::fs::read_to_string(path).unwrap()
+    });
+    // The writer is stuck from its first line on; a request that waited for it would not be answered.
     requests(&gateway, REQUESTS).await;
     let lost = dropped(&gateway).await;
     assert!((1..=1000).contains(&lost), "{lost} lines dropped");
 
-    let path = place.path();
-    let reader = std::thread::spawn(move || std::fs::read_to_string(path).unwrap());
+    read.send(()).unwrap();
     let records = gateway.records.clone();
     let flushed = move || records.access_log.unwrap().flush(PATIENCE);
     assert!(tokio::task::spawn_blocking(flushed).await.unwrap());
