@@ -33,6 +33,8 @@ section!(RawConfig {
     limits: RawLimits,
     server: RawServer,
     log: RawLog,
+    access_log: WordOr<RawAccessLog>,
+    tracing: WordOr<RawTracing>,
 });
 
 section!(RawListeners {
@@ -172,3 +174,22 @@ section!(RawServer {
 });
 
 section!(RawLog { format: Scalar });
+
+section!(RawAccessLog {
+    format: Scalar,
+    target: Scalar,
+    sample_successes: Scalar,
+});
+
+section!(RawTracing {
+    otlp: RawOtlp,
+    sample_ratio: Scalar,
+});
+
+section!(RawOtlp {
+    endpoint: Scalar,
+    protocol: Scalar,
+    headers_file: Scalar,
+    ca_file: Scalar,
+    timeout: Scalar,
+});

@@ -22,11 +22,12 @@ pub mod scheduler;
 pub mod shadow;
 mod step;
 mod table;
+mod traced;
 mod traffic;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
@@ -51,7 +52,7 @@ use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Order};
 use crate::keys::{Actor, Algorithm, KeySet, Trigger};
 use crate::store::{KeyStore, Keyring, SideDocument};
-use crate::telemetry::{Log, Metrics};
+use crate::telemetry::{Log, Metrics, Tracer};
 use crate::token::CacheLimits;
 use impact::Figures;
 use memory::Memory;
@@ -108,6 +109,8 @@ pub struct Lifecycle {
     kek_alarm: Mutex<Option<Timestamp>>,
     figures: tokio::sync::Mutex<Option<Arc<Figures>>>,
     shadows: Shadows,
+    /// Makes spans of steps, once one is attached.
+    tracer: OnceLock<Tracer>,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -152,6 +155,7 @@ impl Lifecycle {
             saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
             figures: tokio::sync::Mutex::default(),
             shadows: Shadows::default(),
+            tracer: OnceLock::new(),
             kek_alarm: Mutex::default(),
             parts,
             policy,

@@ -18,6 +18,7 @@ mod registrar;
 mod requests;
 mod routes;
 mod service;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -26,7 +27,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use prometheus::{Error, Histogram, Registry, Result, TextEncoder};
+use prometheus::{Error, Histogram, IntCounter, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
 use self::installation::InstallationMetrics;
@@ -41,6 +42,7 @@ use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
 pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
 use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
+pub use self::streams::TraceMetrics;
 pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
 use crate::clock::Timestamp;
@@ -98,6 +100,8 @@ pub struct Metrics {
     clients: ClientMetrics,
     admin: AdminMetrics,
     log_lines_dropped: LogLinesDropped,
+    access_log_dropped: IntCounter,
+    traces: Arc<TraceMetrics>,
 }
 
 impl Metrics {
@@ -127,6 +131,8 @@ impl Metrics {
         let clients = ClientMetrics::register(&mut to)?;
         let admin = AdminMetrics::register(&mut to, labels.admin_endpoints)?;
         let log_lines_dropped = LogLinesDropped::register(&mut to)?;
+        let access_log_dropped = streams::register_access_log(&mut to)?;
+        let traces = TraceMetrics::register(&mut to)?;
         let (registry, families) = to.finish();
         Ok(Self {
             registry,
@@ -142,6 +148,8 @@ impl Metrics {
             clients,
             admin,
             log_lines_dropped,
+            access_log_dropped,
+            traces,
         })
     }
 
@@ -265,6 +273,16 @@ impl Metrics {
     /// Shows the lines that `log` loses; the first log given stays.
     pub fn attach_log(&self, log: &Log) {
         self.log_lines_dropped.attach(log.dropped_counter());
+    }
+
+    /// Lost lines of the access log.
+    pub(super) fn access_log_dropped(&self) -> IntCounter {
+        self.access_log_dropped.clone()
+    }
+
+    /// What becomes of spans.
+    pub(super) fn traces(&self) -> Arc<TraceMetrics> {
+        Arc::clone(&self.traces)
     }
 
     /// The Prometheus text format of now, for [`METRICS_CONTENT_TYPE`].

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pingora::proxy::http_proxy;
-use portcullis::app::{App, Env};
+use portcullis::app::{App, Env, Records};
 use portcullis::clock::Clock;
 use portcullis::config::Config;
 use portcullis::keygen::{FixtureKeys, KeyGenerator};
@@ -115,6 +115,8 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
+    /// Access log and traces.
+    pub records: Records,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -129,7 +131,8 @@ impl Gateway {
             Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
         let seen = seen(&options, &clock);
         let store = store(&options, &config, &keyring, &seen, dir.path()).await;
-        Self::start_on(
+        // Boxed: the future of every test that starts a gateway holds this one.
+        Box::pin(Self::start_on(
             options,
             config,
             dir,
@@ -137,7 +140,7 @@ impl Gateway {
             (clock, seen),
             keyring,
             store,
-        )
+        ))
         .await
     }
 
@@ -210,6 +213,10 @@ impl Gateway {
         let sources = Sources::new(config.limits.max_connections_per_address);
         let mut listeners = Vec::new();
         let mut workers = Vec::new();
+        let proxy_shared = Shared {
+            refusals: app.proxy_refusals(),
+            ..shared.clone()
+        };
         let next = AtomicUsize::new(0);
         let conf = Arc::new(server_conf(config.server.shutdown_grace));
         for _ in 0..options.workers {
@@ -217,8 +224,9 @@ impl Gateway {
                 &config.listeners.proxy[0],
                 next.fetch_add(1, Ordering::SeqCst),
             );
-            let listener = start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &shared)
-                .expect("a worker");
+            let listener =
+                start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &proxy_shared)
+                    .expect("a worker");
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
@@ -254,6 +262,7 @@ impl Gateway {
             config,
             dir,
             env,
+            records: app.records(),
             _listeners: listeners,
         }
     }

@@ -176,6 +176,28 @@ pub(super) const PROGRAM: Chapter = Chapter {
             "increase(portcullis_log_lines_dropped_total[1h])",
         ),
         entry(
+            "portcullis_access_log_dropped_total",
+            "lines",
+            "See `docs/logging.md`.",
+            "",
+            "increase(portcullis_access_log_dropped_total[1h])",
+        ),
+        entry(
+            "portcullis_trace_spans_exported_total",
+            "spans",
+            "See `docs/tracing.md`.",
+            "",
+            "rate(portcullis_trace_spans_exported_total[5m])",
+        ),
+        entry(
+            "portcullis_trace_spans_dropped_total",
+            "spans",
+            "`queue_full`, `undeliverable` (the collector was not reached, or refused the whole delivery), `refused` (it took \
+             the delivery without them).",
+            "",
+            "sum by (reason) (increase(portcullis_trace_spans_dropped_total[1h]))",
+        ),
+        entry(
             "process_cpu_seconds_total",
             "seconds",
             "",
