@@ -31,6 +31,8 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
+        "/admin/v1/status" => "status",
+        "/admin/v1/logs" => "logs",
         "/admin/v1/clock/confirm" => "clock_confirm",
         "/admin/v1/keys" => "keys",
         "/admin/v1/keys/preview" => "keys_preview",
@@ -38,6 +40,7 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
         "/admin/v1/keys/rotate" => "keys_rotate",
         "/admin/v1/keys/import" => "keys_import",
         "/admin/v1/keys/purges" => "keys_purges",
+        _ if path.starts_with("/admin/v1/logs/") => "logs",
         _ if path.starts_with("/admin/v1/keys/preview/shadows/") => "keys_shadows",
         _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
         _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/compromised") => {

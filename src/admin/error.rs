@@ -115,6 +115,16 @@ impl ApiError {
         )
     }
 
+    /// `kept` lines are in memory at most.
+    pub(super) fn unknown_log_id(kept: usize) -> Self {
+        let detail = format!(
+            "no line with this Log ID is in memory: only the newest {kept} warnings and errors and as many refusals of \
+             this process are kept there (`log.ring_lines`); look into the log that the process writes to its \
+             standard output"
+        );
+        Self::new(StatusCode::NOT_FOUND, "LOG_ID_UNKNOWN", detail)
+    }
+
     pub(super) fn no_such_purge() -> Self {
         let detail =
             "this process remembers no purge of that id; the audit log has every one".to_owned();

@@ -10,6 +10,9 @@
 //! | `GET /admin/v1/keys/purges/{id}` | viewer; operator sees client names | the receipt of a purge as it stands now, whom it broke and who is back |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
+//! | `GET /admin/v1/status` | viewer | the Component Monitor: how each component is, why, since when |
+//! | `GET /admin/v1/logs` | operator | the newest lines of the log that are kept in memory |
+//! | `GET /admin/v1/logs/{log_id}` | operator | the lines of one Log ID |
 //! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
@@ -36,8 +39,10 @@ mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
+mod logs;
 #[cfg(feature = "testing")]
 mod probe;
+mod status;
 mod views;
 
 use std::fmt;
@@ -51,13 +56,14 @@ pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_has
 pub use idempotency::RunningCalls;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
+pub use status::{StatusBoard, Watched, WatchedUpstream};
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
-use crate::telemetry::{Log, Metrics};
+use crate::telemetry::{Log, LogRing, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 17] = [
+pub const ENDPOINTS: [&str; 19] = [
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -75,6 +81,8 @@ pub const ENDPOINTS: [&str; 17] = [
     "keys_restore",
     "keys_rotate",
     "keys_shadows",
+    "logs",
+    "status",
 ];
 
 /// What the endpoints work with.
@@ -95,6 +103,10 @@ pub struct AdminParts {
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
     pub running: Arc<RunningCalls>,
+    /// How everything is.
+    pub status: Arc<StatusBoard>,
+    /// The newest lines of the log.
+    pub recent: Arc<LogRing>,
 }
 
 impl fmt::Debug for AdminParts {
@@ -106,6 +118,9 @@ impl fmt::Debug for AdminParts {
 /// The admin endpoints.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
+        .route("/admin/v1/status", get(status::status))
+        .route("/admin/v1/logs", get(logs::newest))
+        .route("/admin/v1/logs/{log_id}", get(logs::of_log_id))
         .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
         .route(

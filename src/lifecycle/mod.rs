@@ -18,9 +18,11 @@ pub mod published;
 mod purge;
 pub mod recovery;
 mod rotate;
+mod schedule_health;
 pub mod scheduler;
 pub mod shadow;
 mod step;
+mod store_health;
 mod table;
 mod traffic;
 
@@ -42,8 +44,10 @@ pub use probe::Probe;
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
+pub use schedule_health::{ScheduleFacts, ScheduleTrouble};
 pub use shadow::{Shadow, ShadowRefusal};
 pub use step::state_label;
+pub use store_health::{StoreFacts, StoreHealth, StoreTrouble, WatchedStore};
 
 use crate::clock::{Clock, ForwardStep, Timestamp};
 use crate::keygen::KeyGenerator;
@@ -55,6 +59,7 @@ use crate::telemetry::{Log, Metrics};
 use crate::token::CacheLimits;
 use impact::Figures;
 use memory::Memory;
+use schedule_health::ScheduleHealth;
 use shadow::Shadows;
 use traffic::Traffic;
 
@@ -108,6 +113,7 @@ pub struct Lifecycle {
     kek_alarm: Mutex<Option<Timestamp>>,
     figures: tokio::sync::Mutex<Option<Arc<Figures>>>,
     shadows: Shadows,
+    schedule: ScheduleHealth,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -153,6 +159,7 @@ impl Lifecycle {
             figures: tokio::sync::Mutex::default(),
             shadows: Shadows::default(),
             kek_alarm: Mutex::default(),
+            schedule: ScheduleHealth::default(),
             parts,
             policy,
         };

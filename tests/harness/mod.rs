@@ -24,6 +24,7 @@ pub mod nginx;
 pub mod peers;
 pub mod process;
 pub mod raw;
+pub mod toggled;
 pub mod upstream;
 
 use std::future::Future;
