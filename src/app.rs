@@ -225,6 +225,7 @@ impl App {
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),
             running: Arc::default(),
+            streams: Arc::default(),
             status,
             recent,
         });

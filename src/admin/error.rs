@@ -115,6 +115,16 @@ impl ApiError {
         )
     }
 
+    pub(super) fn too_many_streams(most: usize) -> Self {
+        let detail = format!(
+            "{most} event streams are open already; close a console that nobody looks at, or ask GET /admin/v1/status"
+        );
+        Self {
+            retry_after: Some(Duration::from_secs(5)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", detail)
+        }
+    }
+
     /// `kept` lines are in memory at most.
     pub(super) fn unknown_log_id(kept: usize) -> Self {
         let detail = format!(

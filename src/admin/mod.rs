@@ -11,6 +11,7 @@
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
 //! | `GET /admin/v1/status` | viewer | the Component Monitor: how each component is, why, since when |
+//! | `GET /admin/v1/events` | viewer | a stream that tells what has changed (server-sent events) |
 //! | `GET /admin/v1/logs` | operator | the newest lines of the log that are kept in memory |
 //! | `GET /admin/v1/logs/{log_id}` | operator | the lines of one Log ID |
 //! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
@@ -34,6 +35,7 @@ mod client_views;
 mod clients;
 mod clock;
 mod error;
+mod events;
 mod idempotency;
 mod impact_api;
 mod impact_views;
@@ -53,6 +55,7 @@ use axum::middleware;
 use axum::routing::{get, post};
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
+pub use events::EventStreams;
 pub use idempotency::RunningCalls;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
@@ -63,7 +66,7 @@ use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, LogRing, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 19] = [
+pub const ENDPOINTS: [&str; 20] = [
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -72,6 +75,7 @@ pub const ENDPOINTS: [&str; 19] = [
     "clients_remove",
     "clients_rotate_secret",
     "clock_confirm",
+    "events",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -103,6 +107,8 @@ pub struct AdminParts {
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
     pub running: Arc<RunningCalls>,
+    /// Who is told of changes.
+    pub streams: Arc<EventStreams>,
     /// How everything is.
     pub status: Arc<StatusBoard>,
     /// The newest lines of the log.
@@ -119,6 +125,7 @@ impl fmt::Debug for AdminParts {
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
         .route("/admin/v1/status", get(status::status))
+        .route("/admin/v1/events", get(events::events))
         .route("/admin/v1/logs", get(logs::newest))
         .route("/admin/v1/logs/{log_id}", get(logs::of_log_id))
         .route("/admin/v1/clock/confirm", post(clock::confirm))

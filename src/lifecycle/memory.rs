@@ -24,6 +24,17 @@ use super::{Lifecycle, Parts, Policy};
 /// How many receipts are kept.
 const MAX_RECEIPTS: usize = 64;
 
+/// How far a purge has come: whenever something of it changes, this does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeProgress {
+    /// Which one.
+    pub purge_id: Uuid,
+    is_drained: bool,
+    held_by: usize,
+    open_requests: u64,
+    changes: u64,
+}
+
 /// Shared by all snapshots of a process.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -154,6 +165,22 @@ impl Lifecycle {
     #[must_use]
     pub fn receipts(&self) -> Vec<Arc<Receipt>> {
         self.memory.receipts().iter().map(Arc::clone).collect()
+    }
+
+    /// How far every purge that is remembered has come, in a form that is cheap to compare.
+    #[must_use]
+    pub fn purge_progress(&self) -> Vec<PurgeProgress> {
+        let progress = |receipt: Arc<Receipt>| {
+            let state = receipt.state();
+            PurgeProgress {
+                purge_id: receipt.purge_id,
+                is_drained: state.drained_at.is_some(),
+                held_by: state.still_held_by.len(),
+                open_requests: receipt.open_requests(),
+                changes: self.memory.recovery.changes_of(receipt.purge_id),
+            }
+        };
+        self.receipts().into_iter().map(progress).collect()
     }
 
     /// Whom a purge broke, and who is back.

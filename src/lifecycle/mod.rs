@@ -39,6 +39,7 @@ pub use impact::{KeyPreview, Preview};
 pub use import::ImportCommand;
 pub use issued::IssuedTokens;
 pub use kek::{Resealed, reseal_offline};
+pub use memory::PurgeProgress;
 #[cfg(feature = "testing")]
 pub use probe::Probe;
 pub use published::{Holder, Published, Purpose, Snapshot};

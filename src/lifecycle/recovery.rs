@@ -65,6 +65,8 @@ pub struct KeyRecovery {
     affected: AtomicI64,
     recovered: AtomicI64,
     unlisted_failures: AtomicU64,
+    /// Grows with every change of its clients.
+    changes: AtomicU64,
     /// `None` once the kid lives again and died another death.
     series: ArcSwapOption<KeySeries>,
     shared: Arc<Shared>,
@@ -203,6 +205,13 @@ impl Recovery {
         PurgeRecovery::of(of_purge.map(|key| key.record()))
     }
 
+    /// Grows whenever something becomes known of the clients of one purge.
+    pub(super) fn changes_of(&self, purge_id: Uuid) -> u64 {
+        let keys = self.keys.load();
+        let of_purge = keys.iter().filter(|key| key.purge_id == purge_id);
+        of_purge.map(|key| key.changes.load(SeqCst)).sum()
+    }
+
     /// Everything worth keeping.
     pub(super) fn records(&self) -> Vec<KeyRecoveryRecord> {
         self.keys.load().iter().map(|key| key.record()).collect()
@@ -246,6 +255,7 @@ impl KeyRecovery {
             affected: AtomicI64::new(0),
             recovered: AtomicI64::new(0),
             unlisted_failures: AtomicU64::new(record.unlisted_failures),
+            changes: AtomicU64::new(0),
             series: ArcSwapOption::empty(),
             shared,
         };
@@ -292,7 +302,7 @@ impl KeyRecovery {
         } else {
             self.unlisted_failures.fetch_add(1, SeqCst);
         }
-        self.shared.changed();
+        self.changed();
     }
 
     fn accepted(&self, client: &str, issued_at: Timestamp, now: Timestamp) {
@@ -312,7 +322,7 @@ impl KeyRecovery {
                     self.renewed(victim, issued_at.as_millis());
                 }
                 self.show();
-                self.shared.changed();
+                self.changed();
             }
         });
     }
@@ -322,8 +332,13 @@ impl KeyRecovery {
             .new_token_at
             .compare_exchange(NEVER, at.max(1), SeqCst, SeqCst);
         if first.is_ok() {
-            self.shared.changed();
+            self.changed();
         }
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, SeqCst);
+        self.shared.changed();
     }
 
     /// An upper bound while a change is under way.

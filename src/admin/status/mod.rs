@@ -119,12 +119,17 @@ impl StatusBoard {
 
     /// How everything is.
     pub(super) fn judged(&self) -> Arc<Judged> {
+        self.judged_within(FRESH)
+    }
+
+    /// How everything was at most so long ago.
+    pub(super) fn judged_within(&self, age: Duration) -> Arc<Judged> {
         let mut board = self.board();
         let now = self.watched.clock.now();
         if let Some((at, dated, judged)) = &board.judged
-            && at.elapsed() < FRESH
+            && at.elapsed() < age
             && *dated <= now
-            && now.since(*dated) < FRESH
+            && now.since(*dated) < age
         {
             return Arc::clone(judged);
         }
