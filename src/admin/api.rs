@@ -32,6 +32,7 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
         "/admin/v1/status" => "status",
+        "/admin/v1/audit" => "audit",
         "/admin/v1/events" => "events",
         "/admin/v1/logs" => "logs",
         "/admin/v1/clock/confirm" => "clock_confirm",

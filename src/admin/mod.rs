@@ -12,6 +12,7 @@
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
 //! | `GET /admin/v1/status` | viewer | the Component Monitor: how each component is, why, since when |
 //! | `GET /admin/v1/events` | viewer | a stream that tells what has changed (server-sent events) |
+//! | `GET /admin/v1/audit` | operator | what was done to the keys, newest first, and whether the log of it is intact |
 //! | `GET /admin/v1/logs` | operator | the newest lines of the log that are kept in memory |
 //! | `GET /admin/v1/logs/{log_id}` | operator | the lines of one Log ID |
 //! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
@@ -29,6 +30,7 @@
 //! cancel a change half-way. May import layers 0–3.
 
 mod api;
+mod audit;
 mod auth;
 mod body;
 mod client_views;
@@ -66,7 +68,8 @@ use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, LogRing, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 20] = [
+pub const ENDPOINTS: [&str; 21] = [
+    "audit",
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -125,6 +128,7 @@ impl fmt::Debug for AdminParts {
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
         .route("/admin/v1/status", get(status::status))
+        .route("/admin/v1/audit", get(audit::audit))
         .route("/admin/v1/events", get(events::events))
         .route("/admin/v1/logs", get(logs::newest))
         .route("/admin/v1/logs/{log_id}", get(logs::of_log_id))

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::clock::Timestamp;
 use crate::keys::recovery::{PurgeRecovery, ReceiptRecord, RecoveryDocument};
 use crate::keys::{End, KeySet};
-use crate::store::SideDocument;
+use crate::store::{AuditPage, SideDocument, StoreError};
 use crate::telemetry::Level;
 use crate::token::{ProvenTokens, TokenCaches};
 
@@ -165,6 +165,18 @@ impl Lifecycle {
     #[must_use]
     pub fn receipts(&self) -> Vec<Arc<Receipt>> {
         self.memory.receipts().iter().map(Arc::clone).collect()
+    }
+
+    /// A page of the audit log; see [`crate::store::KeyStore::audit_page`].
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn audit_page(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
+        self.parts.store.audit_page(before, limit).await
     }
 
     /// How far every purge that is remembered has come, in a form that is cheap to compare.

@@ -32,6 +32,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
+pub use crate::store::AuditPage;
 pub use clients::{Clients, ClientsError};
 pub use drain::Receipt;
 pub use error::LifecycleError;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::clock::{Clock, Timestamp};
 use crate::keys::{AuditRecord, KeySet};
 use crate::store::{
-    CommitError, Committed, KeyStore, Loaded, SideDocument, StoreError, StoreWarning,
+    AuditPage, CommitError, Committed, KeyStore, Loaded, SideDocument, StoreError, StoreWarning,
 };
 
 /// What there is to say of a store.
@@ -206,5 +206,9 @@ impl KeyStore for WatchedStore {
 
     async fn audit_tail(&self, count: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.inner.audit_tail(count).await
+    }
+
+    async fn audit_page(&self, before: Option<u64>, limit: usize) -> Result<AuditPage, StoreError> {
+        self.inner.audit_page(before, limit).await
     }
 }
