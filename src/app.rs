@@ -299,11 +299,12 @@ impl App {
         LocalApp::new(self.bridge(health::metrics_router(self.health.clone())))
     }
 
-    /// Looks after the upstreams and at how everything is, until the future is dropped.
+    /// Looks after the upstreams, at how everything is, and after what is too old, until the future is dropped.
     pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
         let (checks, admin) = (self.checks.clone(), Arc::clone(&self.admin));
         async move {
-            tokio::join!(checks.run(), admin.status.watch());
+            let clients = admin.clients.forget_old_failures();
+            tokio::join!(checks.run(), admin.status.watch(), clients);
         }
     }
 

@@ -55,14 +55,18 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
 
 pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
     let set = parts.lifecycle.current_set();
-    let mut response = json(
-        StatusCode::OK,
-        &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
-    );
+    let mut response = json(StatusCode::OK, &key_set_view(&parts, &set).await);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
         response.headers_mut().insert(ETAG, etag);
     }
     response
+}
+
+/// A key set beside what its keys did.
+pub(super) async fn key_set_view(parts: &AdminParts, set: &KeySet) -> KeySetView {
+    let activity = parts.lifecycle.key_activity().await;
+    let (timing, pause) = (parts.lifecycle.timing(), PauseView::of(parts));
+    KeySetView::of(set, timing, pause, &activity)
 }
 
 pub(super) async fn rotate(
@@ -205,10 +209,7 @@ pub(super) async fn restore(
     body: Bytes,
 ) -> Response {
     match try_restore(&parts, operator, &kid, &headers, &body).await {
-        Ok(set) => json(
-            StatusCode::OK,
-            &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
-        ),
+        Ok(set) => json(StatusCode::OK, &key_set_view(&parts, &set).await),
         Err(error) => error.answer(&parts),
     }
 }

@@ -1,13 +1,14 @@
 //! What a process knows beside the key set: receipts of purges and who recovers from them, which
 //! outlive it in a document of their own; callers and proven purged tokens, which do not.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::over_time::OverTime;
 use crate::keys::recovery::{PurgeRecovery, ReceiptRecord, RecoveryDocument};
 use crate::keys::{End, KeySet};
 use crate::store::{AuditPage, SideDocument, StoreError};
@@ -44,6 +45,9 @@ pub(super) struct Memory {
     pub(super) caches: TokenCaches,
     /// Newest first.
     receipts: Mutex<VecDeque<Arc<Receipt>>>,
+    /// What each purge did over time; before it nothing is known.
+    over_time: Mutex<HashMap<Uuid, OverTime>>,
+    started_at: Timestamp,
     /// [`Recovery::changes`] when the document was last written.
     saved: AtomicU64,
 }
@@ -78,6 +82,8 @@ impl Memory {
             callers: Arc::new(Room::of(MAX_CALLERS)),
             caches: TokenCaches::new(policy.token_cache),
             receipts: Mutex::new(receipts.collect()),
+            over_time: Mutex::default(),
+            started_at: now,
             saved: AtomicU64::new(0),
         }
     }
@@ -109,6 +115,13 @@ impl Memory {
         for admitted in receipts.iter().flat_map(|receipt| receipt.admitted()) {
             admitted.prune(now);
         }
+    }
+
+    fn over_time(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, OverTime>> {
+        // Counts are valid whatever panicked elsewhere.
+        self.over_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn receipts(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Receipt>>> {
@@ -199,6 +212,28 @@ impl Lifecycle {
     #[must_use]
     pub fn recovery(&self, purge_id: Uuid) -> PurgeRecovery {
         self.memory.recovery.of_purge(purge_id)
+    }
+
+    /// What a purge did to clients over time, since it was made or the process started.
+    #[must_use]
+    pub fn over_time(&self, purge_id: Uuid) -> Option<OverTime> {
+        self.sample_purges();
+        self.memory.over_time().get(&purge_id).cloned()
+    }
+
+    /// Notes what every purge that is remembered did since it was looked at last.
+    pub(super) fn sample_purges(&self) {
+        let (receipts, now) = (self.receipts(), self.parts.clock.now());
+        let mut over_time = self.memory.over_time();
+        over_time.retain(|id, _| receipts.iter().any(|receipt| receipt.purge_id == *id));
+        for receipt in receipts {
+            let start = receipt.committed_at.max(self.memory.started_at);
+            let counts = self.memory.recovery.counts_of(receipt.purge_id);
+            over_time
+                .entry(receipt.purge_id)
+                .or_insert_with(|| OverTime::since(start))
+                .take(counts, now);
+        }
     }
 
     /// Writes the receipts and who recovers to their document, if anything changed; a failure is

@@ -3,6 +3,7 @@
 //! Invariants: whatever is published was committed before; a failed step leaves the published
 //! keys in force; nothing here runs on a proxy worker. May import layers 0–2.
 
+mod activity;
 pub mod admitted;
 pub mod clients;
 mod clock_watch;
@@ -33,7 +34,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use uuid::Uuid;
 
 pub use crate::store::AuditPage;
-pub use clients::{Clients, ClientsError};
+pub use activity::{ClientActivity, KeyActivity};
+pub use clients::{ClientFailure, Clients, ClientsError};
 pub use drain::Receipt;
 pub use error::LifecycleError;
 pub use impact::{KeyPreview, Preview};
@@ -59,6 +61,7 @@ use crate::keys::{Actor, Algorithm, KeySet, Trigger};
 use crate::store::{KeyStore, Keyring, SideDocument};
 use crate::telemetry::{Log, Metrics};
 use crate::token::CacheLimits;
+use activity::Sightings;
 use impact::Figures;
 use memory::Memory;
 use schedule_health::ScheduleHealth;
@@ -116,6 +119,7 @@ pub struct Lifecycle {
     figures: tokio::sync::Mutex<Option<Arc<Figures>>>,
     shadows: Shadows,
     schedule: ScheduleHealth,
+    sightings: Sightings,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -162,6 +166,7 @@ impl Lifecycle {
             shadows: Shadows::default(),
             kek_alarm: Mutex::default(),
             schedule: ScheduleHealth::default(),
+            sightings: Sightings::default(),
             parts,
             policy,
         };

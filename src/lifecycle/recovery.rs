@@ -17,6 +17,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::over_time::Counts;
 use crate::keys::recovery::{ClientRecovery, KeyRecoveryRecord, PurgeRecovery};
 use crate::keys::{End, KeySet, Kid, Tombstone};
 use crate::telemetry::{KeySeries, Metrics};
@@ -67,6 +68,9 @@ pub struct KeyRecovery {
     unlisted_failures: AtomicU64,
     /// Grows with every change of its clients.
     changes: AtomicU64,
+    /// Since the process started, as is `recoveries`.
+    failures: AtomicU64,
+    recoveries: AtomicU64,
     /// `None` once the kid lives again and died another death.
     series: ArcSwapOption<KeySeries>,
     shared: Arc<Shared>,
@@ -212,6 +216,16 @@ impl Recovery {
         of_purge.map(|key| key.changes.load(SeqCst)).sum()
     }
 
+    /// What one purge did to clients since the process started.
+    pub(super) fn counts_of(&self, purge_id: Uuid) -> Counts {
+        let keys = self.keys.load();
+        let of_purge = keys.iter().filter(|key| key.purge_id == purge_id);
+        of_purge.fold(Counts::default(), |counts, key| Counts {
+            failures: counts.failures + key.failures.load(SeqCst),
+            recovered: counts.recovered + key.recoveries.load(SeqCst),
+        })
+    }
+
     /// Everything worth keeping.
     pub(super) fn records(&self) -> Vec<KeyRecoveryRecord> {
         self.keys.load().iter().map(|key| key.record()).collect()
@@ -256,6 +270,8 @@ impl KeyRecovery {
             recovered: AtomicI64::new(0),
             unlisted_failures: AtomicU64::new(record.unlisted_failures),
             changes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            recoveries: AtomicU64::new(0),
             series: ArcSwapOption::empty(),
             shared,
         };
@@ -302,6 +318,7 @@ impl KeyRecovery {
         } else {
             self.unlisted_failures.fetch_add(1, SeqCst);
         }
+        self.failures.fetch_add(1, SeqCst);
         self.changed();
     }
 
@@ -315,6 +332,7 @@ impl KeyRecovery {
             );
             if back.is_ok() {
                 self.recovered.fetch_add(1, SeqCst);
+                self.recoveries.fetch_add(1, SeqCst);
                 self.shared.waiting.fetch_sub(1, SeqCst);
                 // It may have had a newer token before its first failure, from another instance;
                 // dates of issue are whole seconds.
