@@ -221,6 +221,7 @@ const UNITS: &[Unit] = &[
             "axum",
             "base64",
             "bytes",
+            "form_urlencoded",
             "http",
             "ring",
             "serde",

@@ -2,6 +2,10 @@
 //!
 //! | endpoint | role | what |
 //! |---|---|---|
+//! | `GET /`, `GET /console/{file}` | anybody | the console: files without any data |
+//! | `POST /admin/v1/session` | anybody with an admin token | signs in: a session cookie for a browser |
+//! | `GET /admin/v1/session` | viewer | who the caller is, and until when |
+//! | `DELETE /admin/v1/session` | viewer | signs out |
 //! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `POST /admin/v1/keys/preview` | operator | shadow purge: counts on live traffic what would fail |
@@ -25,9 +29,9 @@
 //! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
 //! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
 //!
-//! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
-//! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
-//! cancel a change half-way. May import layers 0–3.
+//! Invariants: every answer with data needs a valid admin token, or the cookie of a session that was
+//! opened with one; an unsafe request from another origin, or under a name that is not ours, changes
+//! nothing; a client that goes away cannot cancel a change half-way. May import layers 0–3.
 
 mod api;
 mod audit;
@@ -36,17 +40,25 @@ mod body;
 mod client_views;
 mod clients;
 mod clock;
+mod console;
+mod cookie;
 mod error;
 mod events;
+mod guard;
 mod idempotency;
 mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
 mod logs;
+mod origin;
 #[cfg(feature = "testing")]
 mod probe;
+mod refusal;
+mod session;
+mod session_api;
 mod status;
+mod throttle;
 mod views;
 
 use std::fmt;
@@ -59,16 +71,18 @@ use axum::routing::{get, post};
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
 pub use events::EventStreams;
 pub use idempotency::RunningCalls;
+pub use origin::Origins;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
+pub use session::{MAX_SESSIONS, SessionLimits, Sessions};
 pub use status::{StatusBoard, Watched, WatchedUpstream};
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
-use crate::telemetry::{Log, LogRing, Metrics};
+use crate::telemetry::{DenialLog, Log, LogRing, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 21] = [
+pub const ENDPOINTS: [&str; 23] = [
     "audit",
     "clients",
     "clients_disable",
@@ -78,6 +92,7 @@ pub const ENDPOINTS: [&str; 21] = [
     "clients_remove",
     "clients_rotate_secret",
     "clock_confirm",
+    "console",
     "events",
     "keys",
     "keys_compromised",
@@ -89,6 +104,7 @@ pub const ENDPOINTS: [&str; 21] = [
     "keys_rotate",
     "keys_shadows",
     "logs",
+    "session",
     "status",
 ];
 
@@ -100,12 +116,18 @@ pub struct AdminParts {
     pub clients: Arc<Clients>,
     /// Who may do what.
     pub authenticator: Authenticator,
+    /// Who is signed in.
+    pub sessions: Sessions,
+    /// Under which names the listener is asked.
+    pub origins: Origins,
     /// Names of the routes, in their order.
     pub routes: Vec<String>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
     pub log: Log,
+    /// Bounds the log lines of refusals.
+    pub denials: DenialLog,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
@@ -132,6 +154,14 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/events", get(events::events))
         .route("/admin/v1/logs", get(logs::newest))
         .route("/admin/v1/logs/{log_id}", get(logs::of_log_id))
+        .route("/", get(console::page))
+        .route("/console/{file}", get(console::file))
+        .route(
+            session_api::PATH,
+            get(session_api::show)
+                .post(session_api::sign_in)
+                .delete(session_api::sign_out),
+        )
         .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
         .route(
@@ -159,7 +189,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&parts),
-            auth::guard,
+            guard::guard,
         ))
         .with_state(parts)
 }

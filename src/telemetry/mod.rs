@@ -32,8 +32,8 @@ pub use log_capture::LogCapture;
 pub use log_ring::LogRing;
 pub use log_writer::LogWriter;
 pub use metrics::{
-    CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries, KeySetFacts,
-    KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE, OpenConnection,
-    Readings, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError, Trigger,
-    UpstreamLabels, UpstreamMetrics, WorkerMetrics,
+    AdminRefusal, CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries,
+    KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
+    OpenConnection, Readings, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError,
+    Trigger, UpstreamLabels, UpstreamMetrics, WorkerMetrics,
 };
