@@ -148,6 +148,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "arc_swap",
+            "async_trait",
             "base64",
             "bytes",
             "ring",
@@ -171,6 +172,7 @@ const UNITS: &[Unit] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tokio",
         ],
     ),
     unit(
