@@ -1,6 +1,7 @@
 //! The composition root: configuration and [`Env`] in, services out, in order. The key set is
 //! loaded before any listener opens.
 
+mod explain;
 mod secrets;
 
 use std::fmt;
@@ -33,6 +34,7 @@ use crate::telemetry::{
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
 
+pub use explain::explain_offline;
 use secrets::{clients_of, credentials_of};
 
 /// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
@@ -203,6 +205,7 @@ impl App {
             clients,
             authenticator,
             routes: config.routes.iter().map(|of| of.name.clone()).collect(),
+            explainer: explain::explainer(config, Arc::clone(&gateway)),
             clock: env.clock,
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),

@@ -214,6 +214,7 @@ const UNITS: &[Unit] = &[
             "lifecycle",
             "log_id",
             "telemetry",
+            "token",
         ],
         &[
             "axum",
@@ -270,6 +271,7 @@ const UNITS: &[Unit] = &[
             "http",
             "issuer",
             "keygen",
+            "keys",
             "lifecycle",
             "store",
             "telemetry",
@@ -302,6 +304,7 @@ const UNITS: &[Unit] = &[
             "listeners",
             "store",
             "telemetry",
+            "token",
         ],
         &[
             "async_trait",

@@ -19,6 +19,7 @@
 //! | `GET /admin/v1/clients/{id}` | operator | one client with its last changes |
 //! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
 //! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
+//! | `POST /admin/v1/tokens/explain` | operator | what would happen to a request with this token, and why; counts nowhere |
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
 //! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
@@ -31,6 +32,7 @@ mod client_views;
 mod clients;
 mod clock;
 mod error;
+mod explain;
 mod idempotency;
 mod impact_api;
 mod impact_views;
@@ -55,9 +57,10 @@ pub use probe::takes_body;
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, Metrics};
+use crate::token::explain::Explain;
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 17] = [
+pub const ENDPOINTS: [&str; 18] = [
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -75,6 +78,7 @@ pub const ENDPOINTS: [&str; 17] = [
     "keys_restore",
     "keys_rotate",
     "keys_shadows",
+    "tokens_explain",
 ];
 
 /// What the endpoints work with.
@@ -87,6 +91,8 @@ pub struct AdminParts {
     pub authenticator: Authenticator,
     /// Names of the routes, in their order.
     pub routes: Vec<String>,
+    /// Tells what would happen to a request.
+    pub explainer: Arc<dyn Explain>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -129,6 +135,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/clients", get(clients::list).post(clients::add))
         .route("/admin/v1/clients/{id}", get(clients::show))
         .route("/admin/v1/clients/{id}/{verb}", post(clients::change))
+        .route("/admin/v1/tokens/explain", post(explain::explain))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

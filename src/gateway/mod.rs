@@ -7,6 +7,7 @@
 mod admission;
 pub mod bearer;
 mod context;
+pub mod explain;
 mod failure;
 mod forged;
 mod identity_headers;
