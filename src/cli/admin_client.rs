@@ -18,20 +18,22 @@ use super::exit::Failure;
 /// Longer than a purge may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Under which `--help` shows the options that are the same everywhere.
+const HEADING: &str = "Which gateway";
+
 /// Where the admin listener is, and who asks.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Which gateway")]
 pub(super) struct AdminTarget {
     #[command(flatten)]
     pub(super) file: ConfigFile,
     /// Base URL of the admin listener; the configuration's by default
-    #[arg(long, env = "PORTCULLIS_ADMIN_URL", value_name = "URL")]
+    #[arg(long, env = "PORTCULLIS_ADMIN_URL", value_name = "URL", help_heading = HEADING)]
     admin_url: Option<String>,
     /// File with an admin token; the configuration's first one by default
-    #[arg(long, env = "PORTCULLIS_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "PORTCULLIS_ADMIN_TOKEN_FILE", value_name = "FILE", help_heading = HEADING)]
     token_file: Option<PathBuf>,
     /// PEM file of authorities to trust for an https admin listener
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     ca_file: Option<PathBuf>,
 }
 

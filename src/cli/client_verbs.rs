@@ -83,7 +83,7 @@ pub(super) fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     say(&format!(
-        "{} clients enabled, {} disabled, revision {}",
+        "clients: {} enabled, {} disabled, revision {}",
         member(&page, "enabled"),
         member(&page, "disabled"),
         member(&page, "revision")

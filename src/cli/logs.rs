@@ -137,8 +137,7 @@ fn lines_of(mut log: impl BufRead, id: &str) -> std::io::Result<Vec<Value>> {
 
 /// `time LEVEL message event=… name=value`, as the gateway writes it for a terminal.
 fn say_line(line: &Value) {
-    let level = plain(line, "level");
-    let tone = match level {
+    let tone = match plain(line, "level") {
         "error" => Tone::Bad,
         "warn" => Tone::Notice,
         _ => Tone::Plain,
@@ -155,18 +154,20 @@ fn say_line(line: &Value) {
             other => format!(" {name}={other}"),
         })
         .collect();
-    let level = level.to_uppercase();
-    let mut pieces = vec![(Tone::Quiet, head("time"))];
-    if !head("level").is_empty() {
-        pieces.extend([(Tone::Plain, " "), (tone, level.as_str())]);
-    }
-    let gap = if head("time").is_empty() { "" } else { " " };
-    pieces.extend([
-        (Tone::Plain, gap),
+    let level = match head("level") {
+        "" => String::new(),
+        level => format!("{} ", level.to_uppercase()),
+    };
+    let time = match head("time") {
+        "" => String::new(),
+        time => format!("{time} "),
+    };
+    say_toned(&[
+        (Tone::Quiet, &time),
+        (tone, &level),
         (Tone::Plain, head("message")),
-        (Tone::Quiet, fields.as_str()),
+        (Tone::Quiet, &fields),
     ]);
-    say_toned(&pieces);
 }
 
 #[cfg(test)]

@@ -73,10 +73,26 @@ fn taught(command: clap::Command, path: &str) -> clap::Command {
 }
 
 impl Lesson {
+    /// The notes with each paragraph on one line, so that whoever shows them can break it; lines
+    /// that begin with blanks stay as they are.
+    pub(super) fn flowing_notes(&self) -> String {
+        let mut text = String::new();
+        let mut joins = false;
+        for line in self.notes.lines() {
+            let kept = line.is_empty() || line.starts_with(' ');
+            if !text.is_empty() {
+                text.push(if joins && !kept { ' ' } else { '\n' });
+            }
+            text.push_str(line);
+            joins = !kept && !line.ends_with(':');
+        }
+        text
+    }
+
     fn in_help(&self) -> String {
         let mut text = String::new();
         if !self.notes.is_empty() {
-            text.push_str(self.notes);
+            text.push_str(&self.flowing_notes());
             text.push_str("\n\n");
         }
         text.push_str("Examples:\n");

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
-/// `3 minutes`, `2 hours 5 minutes`, `14 days`: the two largest units, never more.
+/// `3 minutes`, `2 hours 5 minutes`, `14 days`, `1 year 97 days`: the two largest units, never more.
 pub(super) fn span(duration: Duration) -> String {
     let seconds = duration.as_secs();
+    // A year of 365 days: nobody counts the leap days of a span this long.
     let units = [
+        (31_536_000, "year"),
         (86_400, "day"),
         (3_600, "hour"),
         (60, "minute"),
@@ -62,6 +64,7 @@ mod tests {
             (7_500, "2 hours 5 minutes"),
             (90_061, "1 day 1 hour"),
             (1_209_600, "14 days"),
+            (40_000_000, "1 year 97 days"),
         ] {
             assert_eq!(span(Duration::from_secs(seconds)), words, "{seconds}");
         }

@@ -114,7 +114,7 @@ fn taught(text: &mut String, lesson: &Lesson) {
         if lesson.notes.contains("\n  ") {
             let _infallible = write!(text, "\n```text\n{}\n```\n", lesson.notes);
         } else {
-            let _infallible = write!(text, "\n{}\n", lesson.notes);
+            let _infallible = write!(text, "\n{}\n", lesson.flowing_notes());
         }
     }
     if !lesson.examples.is_empty() {

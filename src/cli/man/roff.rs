@@ -4,6 +4,9 @@ use std::io;
 
 use super::super::teach::{self, Lesson};
 
+/// What clap_mangen puts before each part.
+const QUOTE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
 /// The page of the command called `path`.
 pub(super) fn page(command: &clap::Command, path: &str) -> io::Result<String> {
     let name = format!("portcullis {path}").trim_end().replace(' ', "-");
@@ -22,7 +25,9 @@ pub(super) fn page(command: &clap::Command, path: &str) -> io::Result<String> {
     if command.get_subcommands().next().is_some() {
         man.render_subcommands_section(&mut page)?;
     }
-    let mut page = String::from_utf8_lossy(&page).into_owned();
+    let page = String::from_utf8_lossy(&page);
+    // Every part defines the same quote again; once is enough.
+    let mut page = format!("{QUOTE}{}", page.replace(QUOTE, ""));
     if let Some(lesson) = teach::lesson(path) {
         page.push_str(&taught(lesson));
     }
@@ -39,7 +44,10 @@ fn taught(lesson: &Lesson) -> String {
     let mut text = String::new();
     if !lesson.notes.is_empty() {
         text.push_str(".SH NOTES\n");
-        text.push_str(&kept(lesson.notes));
+        for line in lesson.flowing_notes().lines() {
+            // A line that begins with a blank is a break of its own, and keeps its blanks.
+            text.push_str(&format!("{}\n", escaped(line)));
+        }
     }
     text.push_str(".SH EXAMPLES\n");
     for (what, command) in lesson.examples {

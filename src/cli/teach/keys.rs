@@ -49,7 +49,8 @@ error.",
     Lesson {
         path: "keys rotate",
         notes: "\
-For a leaked key: portcullis keys rotate --purge
+For a leaked key:
+  portcullis keys rotate --purge
 Every key that verifies now dies at once, and every token with it. The command shows the keys and asks
 first; where nobody can be asked it refuses and exits with 2. In a script add --yes, and
 --seen-revision or --idempotency-key so that a repeated call cannot kill clients that recovered.",

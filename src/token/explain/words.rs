@@ -79,7 +79,7 @@ impl Case<'_> {
             Rejection::ClaimRule => self.claim_rule(),
             Rejection::ClientRevoked => self.client_revoked(),
             Rejection::CompromisedKeyInUse => (
-                format!("{} was purged{}, and this token was signed after that or outlives all that the key could sign: whoever made it holds the private half", self.key_name(), self.ended()),
+                format!("the key {} was purged{}, and this token was signed after that or outlives all that the key could sign: whoever made it holds the private half", self.header("kid"), self.ended()),
                 "treat it as an incident: find the sender in the log (event request_denied) and find out how the key leaked".to_owned(),
             ),
             Rejection::Expired => self.expired(),
