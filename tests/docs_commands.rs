@@ -433,7 +433,7 @@ fn succeeded(step: &Step, output: &Output) {
 
 async fn execute(root: &Path, shared: &Scratch, step: &Step) {
     match step.how() {
-        Some(Left(_)) => {}
+        Some(Left(why)) => println!("{} is left out: it {why}", step.name()),
         None => {
             let variables = shared.prepare(&step.text).await;
             let output = shared

@@ -104,9 +104,29 @@ impl Lesson {
         }
         text.push_str("\nExit codes:\n");
         for (code, meaning) in self.exits {
-            let _infallible = writeln!(text, "  {code}  {meaning}");
+            let _infallible = writeln!(text, "  {code}  {}", hanging(meaning, 5));
         }
         text.truncate(text.trim_end().len());
         text
     }
+}
+
+/// Broken into lines of at most 95 characters, the second and later ones indented.
+fn hanging(text: &str, indent: usize) -> String {
+    let mut lines = String::new();
+    let mut width = indent;
+    for word in text.split(' ') {
+        let length = word.chars().count();
+        if width > indent && width + 1 + length > 95 {
+            lines.push('\n');
+            lines.extend(std::iter::repeat_n(' ', indent));
+            width = indent;
+        } else if width > indent {
+            lines.push(' ');
+            width += 1;
+        }
+        lines.push_str(word);
+        width += length;
+    }
+    lines
 }

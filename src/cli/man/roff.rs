@@ -12,12 +12,8 @@ pub(super) fn page(command: &clap::Command, path: &str) -> io::Result<String> {
     let name = format!("portcullis {path}").trim_end().replace(' ', "-");
     // Examples and exit codes have sections of their own, with their lines kept.
     let plain = command.clone().after_long_help("").after_help("");
-    let man = clap_mangen::Man::new(plain)
-        .title(name.to_uppercase())
-        .source(format!("portcullis {}", env!("CARGO_PKG_VERSION")))
-        .manual("Portcullis");
+    let man = clap_mangen::Man::new(plain);
     let mut page = Vec::new();
-    man.render_title(&mut page)?;
     man.render_name_section(&mut page)?;
     man.render_synopsis_section(&mut page)?;
     man.render_description_section(&mut page)?;
@@ -27,7 +23,7 @@ pub(super) fn page(command: &clap::Command, path: &str) -> io::Result<String> {
     }
     let page = String::from_utf8_lossy(&page);
     // Every part defines the same quote again; once is enough.
-    let mut page = format!("{QUOTE}{}", page.replace(QUOTE, ""));
+    let mut page = format!("{QUOTE}{}{}", title(&name), page.replace(QUOTE, ""));
     if let Some(lesson) = teach::lesson(path) {
         page.push_str(&taught(lesson));
     }
@@ -40,21 +36,37 @@ pub(super) fn page(command: &clap::Command, path: &str) -> io::Result<String> {
     Ok(page)
 }
 
+/// Name, section, no date, source and manual: clap_mangen would leave the date out, and what comes
+/// behind would move into its place.
+fn title(name: &str) -> String {
+    let version = env!("CARGO_PKG_VERSION");
+    format!(
+        ".TH {} 1 \"\" \"portcullis {version}\" \"Portcullis Manual\"\n",
+        escaped(&name.to_uppercase())
+    )
+}
+
 fn taught(lesson: &Lesson) -> String {
     let mut text = String::new();
     if !lesson.notes.is_empty() {
         text.push_str(".SH NOTES\n");
         for line in lesson.flowing_notes().lines() {
-            // A line that begins with a blank is a break of its own, and keeps its blanks.
-            text.push_str(&format!("{}\n", escaped(line)));
+            if line.is_empty() {
+                text.push_str(".PP\n");
+            } else if line.starts_with(' ') {
+                text.push_str(&kept(line));
+            } else {
+                text.push_str(&format!("{}\n", escaped(line)));
+            }
         }
     }
     text.push_str(".SH EXAMPLES\n");
-    for (what, command) in lesson.examples {
+    for (number, (what, command)) in lesson.examples.iter().enumerate() {
+        let paragraph = if number == 0 { "" } else { ".PP\n" };
+        let command = kept(command);
         text.push_str(&format!(
-            "{}:\n.PP\n.RS 4\n{}.RE\n.PP\n",
-            escaped(what),
-            kept(command)
+            "{paragraph}{}:\n.PP\n.RS 4\n{command}.RE\n",
+            escaped(what)
         ));
     }
     text.push_str(".SH \"EXIT STATUS\"\n");
