@@ -111,7 +111,7 @@ Stop the gateway first; run it as the user that runs the gateway. See docs/store
         notes: "",
         examples: &[
             ("exits with 1 at the first bad line", "portcullis audit verify"),
-            ("with the key of older lines", "portcullis audit verify --kek-file secrets/kek"),
+            ("with the key of older lines", "portcullis audit verify --kek-file secrets/old-kek"),
         ],
         exits: AUDIT,
     },
