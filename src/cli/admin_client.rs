@@ -210,11 +210,10 @@ impl AdminClient {
         };
         let rule = body.get("rule").and_then(Value::as_str);
         let rule = rule.map(|rule| format!("\n{rule}")).unwrap_or_default();
-        let code = text("code");
-        Err(Failure::Refused {
-            code: code.to_owned(),
-            text: format!("{code}: {detail}{suffix}{rule}"),
-        })
+        Err(Failure::Other(format!(
+            "{}: {detail}{suffix}{rule}",
+            text("code")
+        )))
     }
 }
 

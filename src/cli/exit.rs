@@ -33,14 +33,6 @@ pub(super) enum Failure {
     /// Nobody listens where a gateway should.
     #[error("{0}")]
     Unreachable(String),
-    /// The gateway said no.
-    #[error("{text}")]
-    Refused {
-        /// `code` of the problem.
-        code: String,
-        /// What it said.
-        text: String,
-    },
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
@@ -88,7 +80,6 @@ impl Failure {
             | Self::Lifecycle(_)
             | Self::Recover(RecoverError::Intact { .. })
             | Self::Unreachable(_)
-            | Self::Refused { .. }
             | Self::Other(_) => 1,
         }
     }

@@ -98,15 +98,12 @@ pub(super) fn run(command: &KeysCommand) -> Result<ExitCode, Failure> {
 
 fn list_keys(args: &ListArgs) -> Result<ExitCode, Failure> {
     let client = args.target.client()?;
-    let output = args.output.output;
-    args.watch.repeat(output, || {
-        let set = client.get("/admin/v1/keys")?;
-        match output {
-            Output::Json => print_json(&set),
-            Output::Table => print_list(&set),
-        }
-        Ok(Look::Open(ExitCode::SUCCESS))
-    })
+    args.watch.repeat(
+        args.output.output,
+        || client.get("/admin/v1/keys"),
+        print_list,
+        |_set| Look::Open(ExitCode::SUCCESS),
+    )
 }
 
 fn print_list(set: &Value) {

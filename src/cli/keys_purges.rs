@@ -9,7 +9,7 @@ use super::admin_client::{AdminClient, AdminTarget, encoded};
 use super::exit::Failure;
 use super::out::{Tone, say};
 use super::table::Table;
-use super::value::{Output, OutputFormat, list, member, number, plain, print_json, text};
+use super::value::{Output, OutputFormat, list, member, number, plain, text};
 use super::watch::{Look, Watch};
 
 /// Clients that the table of a purge lists; `--output json` lists all.
@@ -21,7 +21,6 @@ pub(super) struct PurgesArgs {
     target: AdminTarget,
     #[command(flatten)]
     output: OutputFormat,
-    /// With an ID, --watch ends when every client that the purge broke is back
     #[command(flatten)]
     watch: Watch,
     /// Show this purge: its receipt, whom it broke and who is back
@@ -32,30 +31,28 @@ pub(super) fn purges(args: &PurgesArgs) -> Result<ExitCode, Failure> {
     let client = args.target.client()?;
     let output = args.output.output;
     let Some(id) = &args.id else {
-        return args.watch.repeat(output, || {
-            let purges = client.get("/admin/v1/keys/purges")?;
-            match output {
-                Output::Json => print_json(&purges),
-                Output::Table => print_purges(&purges),
-            }
-            Ok(Look::Open(ExitCode::SUCCESS))
-        });
+        return args.watch.repeat(
+            output,
+            || client.get("/admin/v1/keys/purges"),
+            print_purges,
+            |_purges| Look::Open(ExitCode::SUCCESS),
+        );
     };
     if !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
         return Err(Failure::Usage(format!("{id:?} is no purge id")));
     }
-    args.watch.repeat(output, || {
-        let purge = one_purge(&client, id, output)?;
-        match output {
-            Output::Json => print_json(&purge),
-            Output::Table => print_purge(&purge),
-        }
-        Ok(if is_over(&purge) {
-            Look::Over(ExitCode::SUCCESS)
-        } else {
-            Look::Open(ExitCode::SUCCESS)
-        })
-    })
+    args.watch.repeat(
+        output,
+        || one_purge(&client, id, output),
+        print_purge,
+        |purge| {
+            if is_over(purge) {
+                Look::Over(ExitCode::SUCCESS)
+            } else {
+                Look::Open(ExitCode::SUCCESS)
+            }
+        },
+    )
 }
 
 /// A purge with its first clients, or as JSON with all of them.

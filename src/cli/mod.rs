@@ -102,8 +102,7 @@ enum Command {
     Status(status::StatusArgs),
     /// Show the log lines behind the Log ID of an error answer
     ///
-    /// A gateway remembers its last warnings and errors; name its log file with --file for older
-    /// ones.
+    /// A gateway remembers its last lines; name its log file with --file for older ones.
     Logs(logs::LogsArgs),
     /// Rehearse rotations, purges and crashes on scratch keys; print the verdict of each invariant
     Rehearse(rehearse::RehearseCommand),

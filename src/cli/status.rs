@@ -11,7 +11,7 @@ use super::admin_client::AdminTarget;
 use super::exit::Failure;
 use super::out::{Tone, say_toned, shown};
 use super::table::Table;
-use super::value::{Output, OutputFormat, list, member, plain, print_json};
+use super::value::{OutputFormat, list, member, plain};
 use super::watch::{Look, Watch};
 use super::when::span;
 
@@ -27,19 +27,18 @@ pub(super) struct StatusArgs {
 
 pub(super) fn run(args: &StatusArgs) -> Result<ExitCode, Failure> {
     let client = args.target.client()?;
-    let output = args.output.output;
-    args.watch.repeat(output, || {
-        let status = client.get("/admin/v1/status")?;
-        match output {
-            Output::Json => print_json(&status),
-            Output::Table => say_status(&status),
-        }
-        Ok(Look::Open(if plain(&status, "overall") == "ok" {
-            ExitCode::SUCCESS
-        } else {
-            ExitCode::FAILURE
-        }))
-    })
+    args.watch.repeat(
+        args.output.output,
+        || client.get("/admin/v1/status"),
+        say_status,
+        |status| {
+            Look::Open(if plain(status, "overall") == "ok" {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        },
+    )
 }
 
 fn say_status(status: &Value) {

@@ -5,12 +5,13 @@ use std::thread;
 use std::time::Duration;
 
 use clap::Args;
+use serde_json::Value;
 
 use crate::clock::{Clock as _, SystemClock};
 
 use super::exit::Failure;
 use super::out::{self, clear_screen, complain, say};
-use super::value::Output;
+use super::value::{Output, print_json};
 
 #[derive(Clone, Copy, Debug, Args)]
 pub(super) struct Watch {
@@ -23,31 +24,34 @@ pub(super) struct Watch {
     interval: u64,
 }
 
-/// What one look found.
+/// Whether there may be more to see, and how the command ends when nobody looks any more.
 pub(super) enum Look {
-    /// There may be more to see.
+    /// There may be.
     Open(ExitCode),
     /// Nothing will change any more.
     Over(ExitCode),
 }
 
 impl Watch {
-    /// Shows once, or until it is over. A gateway that cannot be reached ends a watch only when it
-    /// never could.
+    /// Shows what `fetch` gets, once or until it is over. A gateway that cannot be reached ends a
+    /// watch only when it never could.
     pub(super) fn repeat(
         self,
         output: Output,
-        mut show: impl FnMut() -> Result<Look, Failure>,
+        fetch: impl Fn() -> Result<Value, Failure>,
+        table: impl Fn(&Value),
+        judge: impl Fn(&Value) -> Look,
     ) -> Result<ExitCode, Failure> {
         let mut begun = false;
         loop {
-            if self.watch && output == Output::Table {
-                clear_screen();
-                say(&format!("at {}", SystemClock.now()));
-            }
-            let code = match show() {
-                Ok(Look::Over(code)) => return Ok(code),
-                Ok(Look::Open(code)) => code,
+            let code = match fetch() {
+                Ok(answer) => {
+                    self.show(output, &answer, &table);
+                    match judge(&answer) {
+                        Look::Over(code) => return Ok(code),
+                        Look::Open(code) => code,
+                    }
+                }
                 Err(Failure::Unreachable(why)) if begun => {
                     complain(&why);
                     ExitCode::FAILURE
@@ -59,6 +63,19 @@ impl Watch {
             }
             begun = true;
             pause(Duration::from_secs(self.interval));
+        }
+    }
+
+    fn show(self, output: Output, answer: &Value, table: impl Fn(&Value)) {
+        match output {
+            Output::Json => print_json(answer),
+            Output::Table => {
+                if self.watch {
+                    clear_screen();
+                    say(&format!("at {}", SystemClock.now()));
+                }
+                table(answer);
+            }
         }
     }
 }

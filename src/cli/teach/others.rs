@@ -194,12 +194,12 @@ store and the key-encryption key instead.",
     Lesson {
         path: "logs",
         notes: "\
-A gateway keeps its last warnings and errors in memory, within bounds. Ordinary refusals (level info)
-are in the log file alone.",
+A gateway keeps its last lines in memory, within bounds; older ones are in its log alone. Without a Log
+ID the newest line comes first.",
         examples: &[
             ("what is behind the Log ID of an error", "portcullis logs \"$LOG_ID\""),
             ("the same, and look into the log file when the gateway does not know it", "portcullis logs \"$LOG_ID\" --file gateway.log"),
-            ("the newest warnings and errors", "portcullis logs -n 50"),
+            ("the newest warnings and errors, the newest first", "portcullis logs -n 50"),
         ],
         exits: &[
             (0, "found"),

@@ -223,7 +223,7 @@ fn ask(args: &IssueArgs, url: &str, credentials: &Credentials) -> Result<Value, 
     if status.is_success() {
         return Ok(answer);
     }
-    let code = plain(&answer, "error").to_owned();
+    let code = plain(&answer, "error");
     let why = member(&answer, "error_description").as_str();
     let log_id = member(&answer, "log_id").as_str();
     let mut text = format!("the token endpoint refused: {code}");
@@ -233,7 +233,7 @@ fn ask(args: &IssueArgs, url: &str, credentials: &Credentials) -> Result<Value, 
     if let Some(log_id) = log_id.filter(|id| !why.unwrap_or_default().contains(*id)) {
         text.push_str(&format!(" (Log ID: {log_id})"));
     }
-    Err(Failure::Refused { code, text })
+    Err(Failure::Other(text))
 }
 
 /// What is printed goes into headers and terminals: it must be a token, for the audience asked for.
