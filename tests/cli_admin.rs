@@ -3,8 +3,6 @@
 
 #![expect(
     clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic,
     reason = "the helpers of a test fail by panicking"
 )]
 

@@ -121,9 +121,8 @@ fn lines_of(mut log: impl BufRead, id: &str) -> std::io::Result<Vec<Value>> {
         match serde_json::from_str::<Value>(text) {
             // The ID in another member is somebody else's text.
             Ok(value) if value.is_object() => {
-                if plain(&value, "log_id").eq_ignore_ascii_case(&id) {
-                    found.push(value);
-                }
+                let own = plain(&value, "log_id").eq_ignore_ascii_case(&id);
+                found.extend(own.then_some(value));
             }
             // A line for a terminal, or cut off.
             _ if text.contains(&format!("log_id={id}")) => {

@@ -4,6 +4,8 @@
 //! Invariants: nothing is counted, limited, logged or remembered; the keys verify without a cache,
 //! so that no later request finds a trace.
 
+mod say;
+
 use std::fmt;
 use std::sync::Arc;
 
@@ -11,16 +13,17 @@ use http::header::{AUTHORIZATION, HOST};
 use http::{HeaderValue, Method};
 use pingora::http::RequestHeader;
 
+use crate::token::RouteRules;
 use crate::token::explain::{
-    Explain, Explanation, Ground, Judged, Question, RequestFacts, RouteFacts, Verdict, WireAnswer,
-    judge, without_token,
+    Explain, Explanation, Ground, Judged, Question, RequestFacts, Verdict, judge, without_token,
 };
-use crate::token::{Rejection, RouteRules};
 
 use super::admission::target;
 use super::limits::{Limits, host_of};
-use super::routes::{Auth, Matcher, PathRule, Route};
+use super::routes::{Auth, Route};
 use super::{GatewayParts, bearer};
+
+use say::{bad_request, facts, no_route, refused};
 
 /// Longest token, host or path that is looked at, in bytes: what a request header may hold.
 const MAX_TEXT: usize = 32 * 1024;
@@ -252,85 +255,4 @@ fn request(question: Question<'_>, host: &str) -> Result<RequestHeader, &'static
             .map_err(|_not_a_field| "the Authorization header cannot be sent")?;
     }
     Ok(request)
-}
-
-fn bad_request(blank: Explanation, status: u16, rule: &'static str) -> Explanation {
-    Explanation {
-        verdict: Verdict::BadRequest,
-        what: format!("the request is refused before any route is looked for: {rule}"),
-        what_to_do: "the client must send another request; its token was not looked at".to_owned(),
-        answer: Some(WireAnswer {
-            status,
-            error: None,
-            detail: rule,
-        }),
-        ..blank
-    }
-}
-
-fn no_route(blank: Explanation, table: &Table<'_>) -> Explanation {
-    let what = if table.routes.is_empty() {
-        "no listener serves routes".to_owned()
-    } else {
-        let request = &blank.request;
-        format!(
-            "no route takes {} {} on the host {}; what no route takes is 404, whatever its token",
-            request.method, request.path, request.host
-        )
-    };
-    Explanation {
-        verdict: Verdict::NoRoute,
-        what,
-        what_to_do: "look at path, method and host of the routes in the configuration: `portcullis check` lists them".to_owned(),
-        answer: Some(WireAnswer {
-            status: 404,
-            error: None,
-            detail: "no route takes this request",
-        }),
-        ..blank
-    }
-}
-
-fn refused(rejection: Rejection, explanation: Explanation) -> Explanation {
-    let answer = rejection.answer();
-    Explanation {
-        verdict: Verdict::Refused,
-        reason: Some(rejection.as_str()),
-        answer: Some(WireAnswer {
-            status: answer.status,
-            error: answer.error,
-            detail: answer.description,
-        }),
-        ..explanation
-    }
-}
-
-fn facts(route: &Route) -> RouteFacts {
-    let rules = match &route.auth {
-        Auth::None => RouteRules::default(),
-        Auth::Bearer(rules) => rules.clone(),
-    };
-    RouteFacts {
-        name: route.name.clone(),
-        takes: in_words(&route.matcher),
-        upstream: route.upstream.clone(),
-        audiences: rules.audiences,
-        scopes_any: rules.scopes_any,
-        scopes_all: rules.scopes_all,
-    }
-}
-
-fn in_words(matcher: &Matcher) -> String {
-    let methods: Vec<&str> = matcher.methods.iter().map(Method::as_str).collect();
-    let methods = if methods.is_empty() {
-        "every method".to_owned()
-    } else {
-        methods.join(", ")
-    };
-    let path = match &matcher.path {
-        PathRule::Exact(path) => format!("the path {path}"),
-        PathRule::Prefix(prefix) => format!("{prefix} and everything below"),
-    };
-    let host = matcher.host.as_deref().unwrap_or("every host");
-    format!("{methods} of {path} on {host}")
 }

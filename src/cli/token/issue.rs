@@ -151,9 +151,8 @@ fn secret_of(config: &Config, id: &str) -> Result<Zeroizing<String>, Failure> {
         ))
     };
     let client = config.clients.iter().find(|client| client.id == id);
-    let hash_file = match client.map(|client| &client.secret) {
-        Some(ClientSecretSource::HashFile(path)) => path,
-        _ => return Err(no_secret()),
+    let Some(ClientSecretSource::HashFile(hash_file)) = client.map(|client| &client.secret) else {
+        return Err(no_secret());
     };
     let path = hash_file.with_extension("secret");
     if !path.exists() {

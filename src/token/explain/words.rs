@@ -1,8 +1,7 @@
 //! One sentence for each reason, and one about what to do.
 
-use std::time::Duration;
+mod keys;
 
-use crate::keys::Algorithm;
 use crate::token::claims::is_header_safe;
 use crate::token::{MAX_TOKEN_BYTES, Rejection, RouteRules};
 
@@ -25,21 +24,24 @@ type Words = (String, String);
 const NEW_TOKEN: &str = "get a new token from the token endpoint";
 
 pub(super) fn without_token(rejection: Rejection, length: usize) -> Words {
-    match rejection {
-        Rejection::TooLarge => (
+    let (what, what_to_do) = if rejection == Rejection::TooLarge {
+        (
             format!("the token has {length} bytes; at most {MAX_TOKEN_BYTES} are looked at"),
-            "tokens of this gateway are far shorter: find out what else the client put into the header"
+            "tokens of this gateway are far shorter: find out what else the client put into the header",
+        )
+    } else if rejection == Rejection::BrokenSyntax {
+        (
+            "what stands behind `Bearer` is not exactly one token: it has a character that no token has"
                 .to_owned(),
-        ),
-        Rejection::BrokenSyntax => (
-            "what stands behind `Bearer` is not exactly one token: it has a character that no token has".to_owned(),
-            "send the token alone, without quotes, blanks or line breaks".to_owned(),
-        ),
-        _missing_or_repeated => (
+            "send the token alone, without quotes, blanks or line breaks",
+        )
+    } else {
+        (
             "the request carries no bearer token, and the route demands one".to_owned(),
-            "send `Authorization: Bearer TOKEN`; `portcullis token issue` gets a token".to_owned(),
-        ),
-    }
+            "send `Authorization: Bearer TOKEN`; `portcullis token issue` gets a token",
+        )
+    };
+    (what, what_to_do.to_owned())
 }
 
 impl Case<'_> {
@@ -222,23 +224,6 @@ impl Case<'_> {
         )
     }
 
-    fn key_purged(&self) -> Words {
-        let undo = self.key.filter(|key| key.mistake_undo).map(|key| {
-            format!(
-                "; if the purge was a mistake: portcullis keys restore {}",
-                key.kid
-            )
-        });
-        (
-            format!(
-                "{} was purged{}; without the purge the token would be good",
-                self.key_name(),
-                self.ended()
-            ),
-            format!("{NEW_TOKEN}: it works at once{}", undo.unwrap_or_default()),
-        )
-    }
-
     fn malformed(&self) -> Words {
         let what = if self.peek.parts != 3 {
             format!(
@@ -295,82 +280,6 @@ impl Case<'_> {
             what,
             "compare the clocks of this machine and of whoever issued the token".to_owned(),
         )
-    }
-
-    fn unknown_key(&self) -> Words {
-        let issuer = &self.ground.keys.issuer;
-        let foreign = self.peek.text("iss").filter(|iss| iss != issuer);
-        let what = match (self.key, foreign) {
-            (Some(key), _) => format!(
-                "it names the {} key {}{}, and is expired or not signed by it",
-                key.state,
-                key.kid,
-                self.ended()
-            ),
-            (None, Some(iss)) => format!(
-                "no key of this gateway is called {}; the token says that {iss} issued it, this gateway takes tokens of {issuer}",
-                self.header("kid")
-            ),
-            (None, None) => format!(
-                "no key of this gateway is called {}, nor was one lately",
-                self.header("kid")
-            ),
-        };
-        (what, format!("{NEW_TOKEN} of {issuer}"))
-    }
-
-    fn alg_not_allowed(&self) -> Words {
-        let alg = self.header("alg");
-        let what = match self.key {
-            Some(key) => format!(
-                "its header says alg {alg}, but {} signs with {} alone",
-                self.key_name(),
-                key.alg
-            ),
-            None => {
-                let all: Vec<&str> = Algorithm::ALL.iter().map(|alg| alg.as_str()).collect();
-                format!("its header says alg {alg}; allowed are {}", all.join(", "))
-            }
-        };
-        (
-            what,
-            format!("no token of ours says that, so somebody made or altered it: {NEW_TOKEN}"),
-        )
-    }
-
-    fn key_name(&self) -> String {
-        match self.key {
-            Some(key) => format!("the {} key {}", key.state, key.kid),
-            None => "the key that it names".to_owned(),
-        }
-    }
-
-    fn ended(&self) -> String {
-        let ended = self
-            .key
-            .and_then(|key| key.ended_at.as_ref().map(|at| (at, &key.purge_id)));
-        match ended {
-            Some((at, Some(purge))) => format!(" at {at} (purge {purge})"),
-            Some((at, None)) => format!(", which ended at {at}"),
-            None => String::new(),
-        }
-    }
-
-    fn max_ttl(&self) -> Option<Duration> {
-        let kid = self.peek.kid()?;
-        let live = self
-            .ground
-            .set
-            .verifying()
-            .find(|(_, key)| key.kid.as_str() == kid);
-        let dead = self
-            .ground
-            .set
-            .tombstones
-            .iter()
-            .find(|dead| dead.kid.as_str() == kid);
-        live.map(|(_, key)| key.max_ttl)
-            .or_else(|| dead.map(|dead| dead.max_ttl))
     }
 
     fn header(&self, name: &str) -> String {
