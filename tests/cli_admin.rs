@@ -12,8 +12,10 @@ use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use harness::lines::Lines;
 use harness::peers::peer;
 use harness::process::free_ports;
 use harness::upstream::Upstream;
@@ -26,8 +28,13 @@ type Answers = Arc<Mutex<HashMap<String, (u16, Value)>>>;
 struct Fake {
     address: SocketAddr,
     answers: Answers,
+    /// Requests that got no answer.
+    lost: Arc<AtomicUsize>,
     dir: tempfile::TempDir,
 }
+
+/// Instead of a status: the connection ends without an answer.
+const HANGS_UP: u16 = 0;
 
 impl Fake {
     fn start() -> Self {
@@ -35,6 +42,8 @@ impl Fake {
         let address = listener.local_addr().expect("an address");
         let answers = Answers::default();
         let known = Arc::clone(&answers);
+        let requests_lost = Arc::<AtomicUsize>::default();
+        let lost = Arc::clone(&requests_lost);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
@@ -55,6 +64,10 @@ impl Fake {
                     .get(path)
                     .cloned()
                     .unwrap_or((404, unknown));
+                if status == HANGS_UP {
+                    lost.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
                 let body = body.to_string();
                 let _gone = write!(
                     stream,
@@ -68,6 +81,7 @@ impl Fake {
         Self {
             address,
             answers,
+            lost: requests_lost,
             dir,
         }
     }
@@ -229,50 +243,33 @@ fn colours_are_for_terminals_and_for_those_who_want_them() {
 async fn watch_shows_what_changes_survives_an_outage_and_ends_with_its_reader() {
     let fake = Fake::start();
     fake.answer("/admin/v1/status", 200, status("ok"));
-    let mut child = fake
-        .command(&["status", "--watch", "--interval", "1"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
-    let mut until = |words: &str| {
-        for line in lines.by_ref() {
-            let line = line.expect("text");
-            if line.starts_with(words) {
-                return line;
-            }
-        }
-        panic!("it ended before {words}");
-    };
-    assert!(until("at 20").ends_with('Z'));
-    until("OK ");
+    let watch = ["status", "--watch", "--interval", "1"];
+    let mut watching = Lines::of(&mut fake.command(&watch));
+    assert!(watching.until("at 20").ends_with('Z'));
+    watching.until("OK ");
+    // An outage ends nothing.
+    fake.answer("/admin/v1/status", HANGS_UP, Value::Null);
+    eventually("the watch misses an answer", || async {
+        (fake.lost.load(Ordering::SeqCst) > 1).then_some(())
+    })
+    .await;
     fake.answer("/admin/v1/status", 200, status("error"));
-    until("ERROR ");
-    drop(lines);
-    let child = std::cell::RefCell::new(child);
+    watching.until("ERROR ");
+    watching.stop_reading();
+    let watching = std::cell::RefCell::new(watching);
     eventually("the watch ends with its reader", || async {
-        child
-            .borrow_mut()
-            .try_wait()
-            .expect("the child can be asked")
+        let child = &mut watching.borrow_mut().child;
+        child.try_wait().expect("the child can be asked")
     })
     .await;
 
     // One object a line for scripts, and nothing but that.
-    let mut child = fake
-        .command(&["status", "--watch", "--interval", "1", "--output", "json"])
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut lines = BufReader::new(child.stdout.take().expect("a pipe")).lines();
+    let mut watching = Lines::of(&mut fake.command(&[&watch[..], &["--output", "json"]].concat()));
     for _look in 0..2 {
-        let line = lines.next().expect("a line").expect("text");
+        let line = watching.next().expect("a line");
         let value: Value = serde_json::from_str(&line).expect("JSON");
         assert_eq!(value["overall"], "error");
     }
-    child.kill().expect("it runs");
-    child.wait().expect("it ends");
     let refused = fake.run(&["status", "--interval", "5"]);
     assert_eq!(refused.status.code(), Some(2), "an interval is of a watch");
     let refused = fake.run(&["status", "--watch", "--interval", "0"]);
@@ -411,28 +408,12 @@ fn what_a_gateway_says_is_harmless_in_tables_and_in_errors() {
 async fn keys_are_watched_and_the_audit_is_followed() {
     let upstream = Upstream::echo();
     let gateway = Process::start(&harness::process::Setup::new(upstream.address)).await;
-    let start = |arguments: &[&str]| {
-        let mut child = gateway
-            .command(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let out = child.stdout.take().expect("a pipe");
-        (child, BufReader::new(out).lines())
-    };
-    let (mut watching, mut keys) = start(&[
-        "keys",
-        "list",
-        "--watch",
-        "--interval",
-        "1",
-        "--output",
-        "json",
-    ]);
-    let (mut following, mut audit) = start(&["audit", "tail", "--follow", "--output", "json"]);
-    let next = |lines: &mut std::io::Lines<BufReader<std::process::ChildStdout>>| -> Value {
-        let line = lines.next().expect("a line").expect("text");
+    let start =
+        |arguments: &[&str]| Lines::of(gateway.command(arguments).args(["--output", "json"]));
+    let mut keys = start(&["keys", "list", "--watch", "--interval", "1"]);
+    let mut audit = start(&["audit", "tail", "--follow"]);
+    let next = |lines: &mut Lines| -> Value {
+        let line = lines.next().expect("a line");
         serde_json::from_str(&line).expect("JSON")
     };
     assert_eq!(next(&mut keys)["revision"], 1);
@@ -446,10 +427,7 @@ async fn keys_are_watched_and_the_audit_is_followed() {
         );
     }
     assert_eq!(next(&mut audit)["event"], "rotate");
-    for child in [&mut watching, &mut following] {
-        child.kill().expect("it runs");
-        child.wait().expect("it ends");
-    }
+    drop((keys, audit));
     let verdict = gateway.run(&["audit", "verify", "--output", "json"]);
     let verdict: Value = serde_json::from_slice(&verdict.stdout).expect("JSON");
     assert_eq!(

@@ -16,12 +16,13 @@
 mod harness;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
 use harness::eventually;
+use harness::lines::Lines;
 use harness::peers::peer;
 use harness::process::free_ports;
 use serde_json::{Value, json};
@@ -478,15 +479,8 @@ async fn execute(root: &Path, shared: &Scratch, step: &Step) {
         Some(Interrupted(words)) => {
             let variables = shared.prepare(&step.text).await;
             let mut command = shared.shell(&format!("exec {}", step.text));
-            let child = command.envs(variables).stdout(Stdio::piped()).spawn();
-            let mut child = child.expect("bash runs");
-            let out = child.stdout.take().expect("a pipe");
-            let said = BufReader::new(out)
-                .lines()
-                .map_while(Result::ok)
-                .find(|line| line.starts_with(words));
-            let _ended = Scratch::stop(child).await;
-            assert!(said.is_some(), "{} never says {words}", step.name());
+            // It is ended when it has said what it is for.
+            Lines::of(command.envs(variables)).until(words);
         }
         Some(Serves) => {
             let mut own = Scratch::lay_out(root);

@@ -184,6 +184,7 @@ impl AdminClient {
             );
             match error {
                 ureq::Error::Io(_)
+                | ureq::Error::Protocol(_)
                 | ureq::Error::ConnectionFailed
                 | ureq::Error::HostNotFound
                 | ureq::Error::Timeout(_) => Failure::Unreachable(why),
