@@ -448,3 +448,40 @@ async fn keys_are_watched_and_the_audit_is_followed() {
         (&false.into(), &1.into())
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_purge_needs_the_word_and_a_script_needs_yes() {
+    let Some(script) = peer("script") else { return };
+    let upstream = Upstream::echo();
+    let gateway = Process::start(&harness::process::Setup::new(upstream.address)).await;
+    let token = gateway.token().await;
+    let typed = |words: &str| {
+        let command = format!("{} keys rotate --purge", env!("CARGO_BIN_EXE_portcullis"));
+        let mut child = Command::new(&script)
+            .args(["-qec", &command, "/dev/null"])
+            .current_dir(gateway.dir.path())
+            .env("PORTCULLIS_CONFIG", "portcullis.yaml")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("script runs");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        stdin.write_all(words.as_bytes()).expect("it is typed");
+        let output = child.wait_with_output().expect("it ends");
+        drop(stdin);
+        (output.status.code(), text(&output.stdout))
+    };
+    for words in ["no\n", "PURGE\n", "\n"] {
+        let (code, said) = typed(words);
+        assert_eq!(code, Some(1), "{said}");
+        assert!(said.contains("nothing was changed"), "{said}");
+        // The keys that would die are shown before the question.
+        assert!(said.contains(&harness::kid(&token)), "{said}");
+    }
+    let refused = gateway.refused(&["keys", "rotate", "--purge"]).await;
+    assert_eq!(refused.code, 2, "{}", refused.stderr);
+    assert_eq!(gateway.status(&token).await, 200, "nothing was purged");
+    let (code, said) = typed("purge\n");
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(gateway.status(&token).await, 401);
+}
