@@ -1,6 +1,7 @@
 //! The composition root: configuration and [`Env`] in, services out, in order. The key set is
 //! loaded before any listener opens.
 
+mod explain;
 mod secrets;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use crate::telemetry::{
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
 
+pub use explain::explain_offline;
 use secrets::{clients_of, credentials_of};
 
 /// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
@@ -226,6 +228,7 @@ impl App {
             sessions: sessions_of(config),
             origins: origins_of(config),
             routes: config.routes.iter().map(|of| of.name.clone()).collect(),
+            explainer: explain::explainer(config, Arc::clone(&gateway)),
             clock: env.clock,
             // Of its own: a flood of bad requests must not hide what happens here.
             denials: DenialLog::new(

@@ -216,6 +216,7 @@ const UNITS: &[Unit] = &[
             "lifecycle",
             "log_id",
             "telemetry",
+            "token",
         ],
         &[
             "axum",
@@ -273,6 +274,7 @@ const UNITS: &[Unit] = &[
             "http",
             "issuer",
             "keygen",
+            "keys",
             "lifecycle",
             "store",
             "telemetry",
@@ -305,6 +307,7 @@ const UNITS: &[Unit] = &[
             "listeners",
             "store",
             "telemetry",
+            "token",
         ],
         &[
             "async_trait",

@@ -28,6 +28,7 @@
 //! | `GET /admin/v1/clients/{id}` | operator | one client with its last changes |
 //! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
 //! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
+//! | `POST /admin/v1/tokens/explain` | operator | what would happen to a request with this token, and why; counts nowhere |
 //!
 //! Invariants: every answer with data needs a valid admin token, or the cookie of a session that was
 //! opened with one; an unsafe request from another origin, or under a name that is not ours, changes
@@ -44,6 +45,7 @@ mod console;
 mod cookie;
 mod error;
 mod events;
+mod explain;
 mod guard;
 mod idempotency;
 mod impact_api;
@@ -80,9 +82,10 @@ pub use status::{StatusBoard, Watched, WatchedUpstream};
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{DenialLog, Log, LogRing, Metrics};
+use crate::token::explain::Explain;
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 23] = [
+pub const ENDPOINTS: [&str; 24] = [
     "audit",
     "clients",
     "clients_disable",
@@ -106,6 +109,7 @@ pub const ENDPOINTS: [&str; 23] = [
     "logs",
     "session",
     "status",
+    "tokens_explain",
 ];
 
 /// What the endpoints work with.
@@ -122,6 +126,8 @@ pub struct AdminParts {
     pub origins: Origins,
     /// Names of the routes, in their order.
     pub routes: Vec<String>,
+    /// Tells what would happen to a request.
+    pub explainer: Arc<dyn Explain>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -185,6 +191,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/clients", get(clients::list).post(clients::add))
         .route("/admin/v1/clients/{id}", get(clients::show))
         .route("/admin/v1/clients/{id}/{verb}", post(clients::change))
+        .route("/admin/v1/tokens/explain", post(explain::explain))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

@@ -307,7 +307,7 @@ impl RequestContext {
 /// The canonical path, when it is not what would be forwarded already. The raw target is looked at
 /// and not only what the parser made of it: `admin/x` parses as a host with the path `/`, and would
 /// be forwarded as it came.
-fn target(request: &RequestHeader) -> std::result::Result<Option<String>, PathError> {
+pub(super) fn target(request: &RequestHeader) -> std::result::Result<Option<String>, PathError> {
     let raw = request.raw_path();
     let is_absolute = ["http://", "https://"].into_iter().any(|scheme| {
         raw.get(..scheme.len())

@@ -27,16 +27,7 @@ impl Gateway {
         ctx: &mut RequestContext,
         error: PathError,
     ) -> Result<bool> {
-        let rule = match error {
-            PathError::NotOrigin => "the request target does not begin with a slash",
-            PathError::DotSegment => "the path has a dot segment",
-            PathError::EmptySegment => "the path has an empty segment",
-            PathError::Encoding => {
-                "the path has a percent-encoding that is broken or hides a special character"
-            }
-            PathError::Character => "the path has a character that is not allowed",
-        };
-        self.refuse_request(session, ctx, 400, rule).await
+        self.refuse_request(session, ctx, 400, error.rule()).await
     }
 
     /// Answers a request that is refused before its token is looked at.

@@ -8,6 +8,7 @@ mod admission;
 pub mod bearer;
 mod checks;
 mod context;
+pub mod explain;
 mod failure;
 mod forged;
 mod identity_headers;

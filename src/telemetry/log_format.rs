@@ -298,7 +298,8 @@ fn bare_piece(c: char) -> Piece {
 
 /// Characters that act on a terminal, re-order what stands around them, break lines or are
 /// invisible: controls, format characters and the default-ignorable ones of Unicode, private use.
-fn is_treacherous(c: char) -> bool {
+#[must_use]
+pub fn is_treacherous(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'

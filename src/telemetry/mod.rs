@@ -30,6 +30,7 @@ pub use log_bridge::install_bridge;
 #[cfg(any(test, feature = "testing"))]
 pub use log_capture::LogCapture;
 pub use log_ring::LogRing;
+pub use log_format::is_treacherous;
 pub use log_writer::LogWriter;
 pub use metrics::{
     AdminRefusal, CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries,

@@ -19,6 +19,7 @@ pub mod disk;
 pub mod faulty;
 pub mod forge;
 pub mod in_process;
+pub mod lines;
 pub mod metrics;
 pub mod nginx;
 pub mod peers;
