@@ -386,6 +386,7 @@ async fn inv20_an_unreachable_collector_costs_no_request_and_every_lost_span_is_
         client.send(get("/public", "")).await;
         assert_eq!(client.answer(false).await.unwrap().status, 200);
     }
+    gateway.settled().await;
     let records = gateway.records.clone();
     tokio::task::spawn_blocking(move || records.flush(PATIENCE))
         .await

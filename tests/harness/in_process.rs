@@ -352,6 +352,21 @@ impl Gateway {
         metrics::value(&self.scrape().await, name, labels)
     }
 
+    /// Waits until no request is in flight: an answer reaches its client before the request has
+    /// ended for the gateway.
+    pub async fn settled(&self) {
+        super::eventually("the end of all requests", || async {
+            let scrape = self.scrape().await;
+            let in_flight = |line: &&str| line.starts_with("portcullis_http_requests_in_flight{");
+            scrape
+                .lines()
+                .filter(in_flight)
+                .all(|line| line.ends_with(" 0"))
+                .then_some(())
+        })
+        .await;
+    }
+
     /// The body of the JWKS endpoint.
     pub async fn jwks(&self) -> bytes::Bytes {
         let response = self
