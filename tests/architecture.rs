@@ -114,7 +114,15 @@ const UNITS: &[Unit] = &[
         "telemetry",
         2,
         &["clock", "log_id", "token"],
-        &["log", "prometheus", "ring", "serde_json"],
+        &[
+            "log",
+            "opentelemetry_proto",
+            "prometheus",
+            "prost",
+            "ring",
+            "serde_json",
+            "ureq",
+        ],
     ),
     unit(
         "http",

@@ -9,10 +9,14 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use super::AnswerNote;
 use crate::log_id::LogId;
 
 /// Writes the one log line that belongs to a refusal. Must not block.
 pub type RefusalLog = Arc<dyn Fn(&Refusal) + Send + Sync>;
+
+/// Why the transport refuses, in the words of the gateway's reasons.
+pub const REFUSED: &str = "bad_request";
 
 /// A request that the transport refused.
 #[derive(Clone, Debug)]
@@ -58,6 +62,9 @@ impl Refusal {
     pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.problem()));
         *response.status_mut() = self.status;
+        response
+            .extensions_mut()
+            .insert(AnswerNote::refusal(self.log_id, REFUSED));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

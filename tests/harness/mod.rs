@@ -15,6 +15,7 @@
 
 pub mod certificates;
 pub mod clients;
+pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
