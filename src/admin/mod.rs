@@ -1,24 +1,8 @@
 //! The admin listener: REST under `/admin/v1`, on a thread of its own.
 //!
-//! | endpoint | role | what |
-//! |---|---|---|
-//! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
-//! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
-//! | `POST /admin/v1/keys/preview` | operator | shadow purge: counts on live traffic what would fail |
-//! | `GET /admin/v1/keys/preview/shadows/{id}` | viewer | what a shadow purge counted so far, or in the end |
-//! | `GET /admin/v1/keys/purges` | viewer | the purges that are remembered, newest first |
-//! | `GET /admin/v1/keys/purges/{id}` | viewer; operator sees client names | the receipt of a purge as it stands now, whom it broke and who is back |
-//! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
-//! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
-//! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
-//! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
-//! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
-//! | `POST /admin/v1/keys/import` | admin | takes over a signing key of a former system |
-//! | `GET /admin/v1/clients` | viewer: numbers; operator: names | every client and what was done to it |
-//! | `POST /admin/v1/clients` | admin | a new client of the store; its secret is in this answer alone |
-//! | `GET /admin/v1/clients/{id}` | operator | one client with its last changes |
-//! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
-//! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
+//! [`table`] lists the operations; each is described beside its handler, and the description makes
+//! the router, the metric labels and the OpenAPI document (`docs/openapi.json`, in words
+//! `docs/admin-api.md`).
 //!
 //! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
 //! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
@@ -27,6 +11,7 @@
 mod api;
 mod auth;
 mod body;
+mod client_changes;
 mod client_views;
 mod clients;
 mod clock;
@@ -36,8 +21,14 @@ mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
+mod openapi;
+mod operation;
 #[cfg(feature = "testing")]
 mod probe;
+mod problems;
+mod reseal;
+mod restore;
+mod table;
 mod views;
 
 use std::fmt;
@@ -45,37 +36,17 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::middleware;
-use axum::routing::{get, post};
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
 pub use idempotency::RunningCalls;
+pub use openapi::openapi;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
+pub use table::endpoints;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
 use crate::telemetry::{Log, Metrics};
-
-/// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 17] = [
-    "clients",
-    "clients_disable",
-    "clients_drop_old_secret",
-    "clients_enable",
-    "clients_invalidate",
-    "clients_remove",
-    "clients_rotate_secret",
-    "clock_confirm",
-    "keys",
-    "keys_compromised",
-    "keys_import",
-    "keys_preview",
-    "keys_purges",
-    "keys_reseal",
-    "keys_restore",
-    "keys_rotate",
-    "keys_shadows",
-];
 
 /// What the endpoints work with.
 pub struct AdminParts {
@@ -103,32 +74,13 @@ impl fmt::Debug for AdminParts {
     }
 }
 
-/// The admin endpoints.
+/// The admin endpoints: the operations of [`table`].
 pub fn router(parts: Arc<AdminParts>) -> Router {
-    Router::new()
-        .route("/admin/v1/clock/confirm", post(clock::confirm))
-        .route("/admin/v1/keys", get(api::keys))
-        .route(
-            "/admin/v1/keys/preview",
-            get(impact_api::preview).post(impact_api::start_shadow),
-        )
-        .route(
-            "/admin/v1/keys/preview/shadows/{id}",
-            get(impact_api::shadow),
-        )
-        .route("/admin/v1/keys/purges", get(impact_api::purges))
-        .route("/admin/v1/keys/purges/{id}", get(impact_api::purge))
-        .route("/admin/v1/keys/rotate", post(api::rotate))
-        .route("/admin/v1/keys/import", post(import::import))
-        .route("/admin/v1/keys/reseal", post(api::reseal))
-        .route("/admin/v1/keys/{kid}/restore", post(api::restore))
-        .route(
-            "/admin/v1/keys/{kid}/compromised",
-            post(import::compromised),
-        )
-        .route("/admin/v1/clients", get(clients::list).post(clients::add))
-        .route("/admin/v1/clients/{id}", get(clients::show))
-        .route("/admin/v1/clients/{id}/{verb}", post(clients::change))
+    table::operations()
+        .iter()
+        .fold(Router::new(), |router, of| {
+            router.route(of.path, of.route())
+        })
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

@@ -6,7 +6,8 @@ use http::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 
 use super::body::{ResealRequest, RestoreRequest, RotateRequest, ShadowRequest, parse};
-use super::clients::{AddRequest, ChangeRequest};
+use super::client_changes::ChangeRequest;
+use super::clients::AddRequest;
 use super::clock::ConfirmRequest;
 use super::error::ApiError;
 use super::import::ImportRequest;

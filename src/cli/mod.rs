@@ -19,6 +19,7 @@ mod keys;
 mod keys_impact;
 mod keys_import;
 mod keys_rotate;
+mod openapi;
 mod out;
 mod rehearse;
 mod reseal;
@@ -95,6 +96,11 @@ enum Command {
     Clients(clients::ClientsCommand),
     /// Rehearse rotations, purges and crashes on scratch keys; print the verdict of each invariant
     Rehearse(rehearse::RehearseCommand),
+    /// Print the OpenAPI 3.1 document of the admin API
+    ///
+    /// The same as GET /admin/v1/openapi.json of a running gateway; needs neither gateway nor
+    /// configuration.
+    Openapi,
     /// Print the completion script of a shell, or the manual page
     Completions(completions::CompletionsCommand),
     /// Run the echo upstream of the demo alone
@@ -124,6 +130,7 @@ pub fn run() -> ExitCode {
         Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
         Command::Rehearse(command) => rehearse::run(&command),
+        Command::Openapi => openapi::run(),
         Command::Completions(command) => completions::run(&command),
         Command::Echo(command) => echo::run(&command),
     };
