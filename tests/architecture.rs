@@ -220,6 +220,7 @@ const UNITS: &[Unit] = &[
             "axum",
             "base64",
             "bytes",
+            "form_urlencoded",
             "http",
             "ring",
             "schemars",

@@ -153,8 +153,8 @@ pub(super) async fn show(
     Extension(operator): Extension<Operator>,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    if operator.role < Role::Operator {
-        return ApiError::forbidden(operator.role, Role::Operator).answer(&parts);
+    if let Err(error) = operator.needs(Role::Operator) {
+        return error.answer(&parts);
     }
     let id = match client_id(id) {
         Ok(id) => id,
@@ -261,9 +261,7 @@ pub(super) fn answer(
 }
 
 pub(super) fn admin(operator: Operator) -> Result<Actor, ApiError> {
-    if operator.role < Role::Admin {
-        return Err(ApiError::forbidden(operator.role, Role::Admin));
-    }
+    operator.needs(Role::Admin)?;
     Ok(Actor::Admin(operator.name))
 }
 

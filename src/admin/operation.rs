@@ -51,15 +51,17 @@ pub(super) enum Tag {
     Purges,
     Clients,
     Clock,
+    Session,
     Document,
 }
 
 impl Tag {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Keys,
         Self::Purges,
         Self::Clients,
         Self::Clock,
+        Self::Session,
         Self::Document,
     ];
 
@@ -69,6 +71,7 @@ impl Tag {
             Self::Purges => "Purges and previews",
             Self::Clients => "Clients",
             Self::Clock => "Clock",
+            Self::Session => "Sign-in",
             Self::Document => "This document",
         }
     }
@@ -79,6 +82,7 @@ impl Tag {
             Self::Purges => "What a purge would break, and what one did break.",
             Self::Clients => "Who may ask for tokens, and what was done to whom.",
             Self::Clock => "The pause of the schedule after a step of the clock.",
+            Self::Session => "A session cookie for browsers, in the place of a token.",
             Self::Document => "The description of this API.",
         }
     }
@@ -177,6 +181,10 @@ impl Operation {
 
     pub(super) fn post(path: &'static str, id: &'static str, handler: Handler) -> Self {
         Self::new(Method::POST, path, id, handler)
+    }
+
+    pub(super) fn delete(path: &'static str, id: &'static str, handler: Handler) -> Self {
+        Self::new(Method::DELETE, path, id, handler)
     }
 
     fn new(method: Method, path: &'static str, id: &'static str, handler: Handler) -> Self {
@@ -331,13 +339,14 @@ impl Operation {
             known.extend(codes);
         };
         // What every listener refuses before anything of it is looked at.
-        add(400, &["MALFORMED"]);
+        add(400, &["MALFORMED", "TOKEN_IN_URL"]);
         add(408, &["TOO_SLOW"]);
         add(413, &["TOO_LARGE"]);
         add(421, &["HOST_NOT_ALLOWED"]);
         add(431, &["HEADER_TOO_LARGE"]);
         if let Access::Role(role) = self.access {
             add(401, &["UNAUTHENTICATED", "WRONG_TOKEN"]);
+            add(403, &["CROSS_ORIGIN"]);
             add(429, &["THROTTLED"]);
             if role > Role::Viewer {
                 add(403, &["ROLE"]);

@@ -1,7 +1,7 @@
 //! The codes of the admin API's errors and what each means. A code never changes its meaning.
 
 /// Code, and what it says. In alphabetical order.
-pub(super) const PROBLEMS: [(&str, &str); 42] = [
+pub(super) const PROBLEMS: [(&str, &str); 44] = [
     (
         "BAD_BODY",
         "The body is not what the operation takes; the detail names the rule. Nothing was changed.",
@@ -37,7 +37,7 @@ pub(super) const PROBLEMS: [(&str, &str); 42] = [
     ),
     (
         "CROSS_ORIGIN",
-        "A request that changes something came from another origin.",
+        "The request came from another origin, or a change with the session cookie lacks `X-Portcullis-Request: 1`.",
     ),
     (
         "HEADER_TOO_LARGE",
@@ -45,7 +45,7 @@ pub(super) const PROBLEMS: [(&str, &str); 42] = [
     ),
     (
         "HOST_NOT_ALLOWED",
-        "The Host is neither an address nor `localhost`.",
+        "The Host is neither an address, nor `localhost`, nor in `listeners.admin.allowed_hosts`.",
     ),
     (
         "IDEMPOTENCY_FULL",
@@ -118,6 +118,10 @@ pub(super) const PROBLEMS: [(&str, &str); 42] = [
         "Another shadow purge runs; one at a time.",
     ),
     (
+        "SIGN_IN_FAILED",
+        "Signing in failed on our side; the log has the cause under the Log ID.",
+    ),
+    (
         "STALE_REVISION",
         "The key set has changed since the revision named; look again.",
     ),
@@ -129,11 +133,15 @@ pub(super) const PROBLEMS: [(&str, &str); 42] = [
         "THROTTLED",
         "Too many wrong tokens came from this address; the right one is still taken.",
     ),
+    (
+        "TOKEN_IN_URL",
+        "A parameter of the URL is meant for a credential; replace the token if it was a real one.",
+    ),
     ("TOO_LARGE", "The request body is larger than 64 KiB."),
     ("TOO_SLOW", "The request body did not arrive in time."),
     (
         "UNAUTHENTICATED",
-        "No admin token was sent, or more than one.",
+        "Neither one admin token nor the cookie of a session was sent, or the session has ended.",
     ),
     (
         "UNKNOWN_KID",

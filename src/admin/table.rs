@@ -6,7 +6,10 @@ use std::sync::LazyLock;
 use http::Method;
 
 use super::operation::{Access, Operation};
-use super::{api, client_changes, clients, clock, impact_api, import, openapi, reseal, restore};
+use super::{
+    api, client_changes, clients, clock, console, impact_api, import, openapi, reseal, restore,
+    session_api,
+};
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
     vec![
@@ -31,9 +34,15 @@ static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         client_changes::describe_drop_old_secret(),
         client_changes::describe_remove(),
         clock::describe_confirm(),
+        session_api::describe_sign_in(),
+        session_api::describe_show(),
+        session_api::describe_sign_out(),
         openapi::describe(),
     ]
 });
+
+/// The metric label of the console's files, which are no operations.
+const CONSOLE: &str = "console";
 
 /// All of them.
 pub(super) fn operations() -> &'static [Operation] {
@@ -43,7 +52,8 @@ pub(super) fn operations() -> &'static [Operation] {
 /// The metric labels of the endpoints, each once.
 #[must_use]
 pub fn endpoints() -> Vec<&'static str> {
-    let mut labels: Vec<&str> = OPERATIONS.iter().map(|of| of.label).collect();
+    let labels = OPERATIONS.iter().map(|of| of.label);
+    let mut labels: Vec<&str> = labels.chain([CONSOLE]).collect();
     labels.sort_unstable();
     labels.dedup();
     labels
@@ -51,6 +61,9 @@ pub fn endpoints() -> Vec<&'static str> {
 
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
+    if console::is_console(path) {
+        return CONSOLE;
+    }
     let of = OPERATIONS.iter().find(|of| is_at(of.path, path));
     of.map_or("other", |of| of.label)
 }

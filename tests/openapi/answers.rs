@@ -11,7 +11,10 @@ use crate::world::World;
 use crate::{project_file, renews};
 
 /// Headers that are on every answer, or none of the application's business.
-const USUAL: [&str; 11] = [
+const USUAL: [&str; 14] = [
+    "cross-origin-opener-policy",
+    "cross-origin-resource-policy",
+    "keep-alive",
     "cache-control",
     "connection",
     "content-length",
@@ -69,7 +72,10 @@ async fn every_example_is_answered_as_the_document_says() {
                 response.text().await.expect("text")
             );
             assert_headers(&what, &of, status, response.headers());
-            let (media, content) = of.content(status).expect("content");
+            let Some((media, content)) = of.content(status) else {
+                assert_eq!(response.text().await.expect("text"), "", "{what}");
+                continue;
+            };
             let sent = response.headers()["content-type"].to_str().expect("text");
             assert_eq!(sent, media, "{what}");
             let answer: Value = response.json().await.expect("JSON");
@@ -126,8 +132,9 @@ fn every_recorded_example_is_what_its_schema_says() {
     for of in document.operations() {
         for example in of.examples() {
             let what = format!("{}.{}", of.id(), example.name);
-            let (_, content) = of.content(example.status).expect("content");
-            document.assert_valid(&what, &content["schema"], &example.answer, false);
+            if let Some((_, content)) = of.content(example.status) {
+                document.assert_valid(&what, &content["schema"], &example.answer, false);
+            }
             if let (Some(of), Some(request)) = (of.request(), &example.request) {
                 document.assert_valid(&what, &of["schema"], request, true);
             }
@@ -146,7 +153,13 @@ async fn nobody_does_what_the_document_keeps_from_the_role() {
     let document = Document::new();
     let world = World::of("none").await;
     for of in document.operations() {
-        let example = of.examples().remove(0);
+        let mut examples = of.examples();
+        // Whoever may rotate may not purge.
+        examples.retain(|example| {
+            let request = example.request.as_ref();
+            request.is_none_or(|request| request["purge"] != true)
+        });
+        let example = examples.remove(0);
         let tokens = [
             (None, ""),
             (Some(VIEWER), "viewer"),

@@ -116,7 +116,8 @@ async fn every_command_of_the_reference_runs() {
             "{name}: {body} {output:?}\n{command}"
         );
         let answer: Value = serde_json::from_str(body).unwrap_or_else(|_| body.into());
-        let (_, content) = of.content(wanted).expect("content");
-        document.assert_valid(&name, &content["schema"], &answer, false);
+        if let Some((_, content)) = of.content(wanted) {
+            document.assert_valid(&name, &content["schema"], &answer, false);
+        }
     }
 }

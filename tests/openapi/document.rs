@@ -112,8 +112,11 @@ impl Operation<'_> {
         let mut all = Vec::new();
         for status in self.responses().keys() {
             let status: u16 = status.parse().expect("a status");
-            let examples = self.content(status).map(|(_, of)| &of["examples"]);
-            for (name, example) in examples.and_then(Value::as_object).into_iter().flatten() {
+            let examples = match self.content(status) {
+                Some((_, of)) => &of["examples"],
+                None => &self.responses()[&status.to_string()]["x-examples"],
+            };
+            for (name, example) in examples.as_object().into_iter().flatten() {
                 all.push(Example {
                     name: name.clone(),
                     summary: example["summary"].as_str().unwrap_or_default().to_owned(),

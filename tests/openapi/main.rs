@@ -9,6 +9,7 @@
     clippy::indexing_slicing,
     clippy::panic,
     clippy::print_stderr,
+    unreachable_pub,
     reason = "a test fails by panicking"
 )]
 

@@ -160,6 +160,9 @@ fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
         );
         line_to(out, &curl(of, &example));
         line_to(out, "```");
+        if example.answer.is_null() {
+            continue;
+        }
         let answer = serde_json::to_string_pretty(&example.answer).expect("JSON");
         let shown = short(&answer);
         line_to(out, &format!("\n```json\n{shown}\n```"));

@@ -4,12 +4,13 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{CLIENT, Gateway, Options};
+use crate::harness::{ADMIN, CLIENT, Gateway, Options};
 
 /// What the examples call a key, a purge, a shadow purge, and the revision that was looked at.
 pub const KID: &str = "q0hDD0n6UOSDlL1LK8ZQ1dJEb4m9sCUXUd1dPDjqUvA";
 const PURGE_ID: &str = "1d9ee5d0-5c8b-4b0e-8a53-0c4f6f5a2b17";
 const SHADOW_ID: &str = "c2a3f6de-3c52-4b4f-a2a5-2f9b1d6e7a40";
+const TOKEN: &str = "an-admin-token-of-the-configuration";
 const REVISION: &str = "\"7\"";
 
 /// The gateway, and what stands for what.
@@ -28,7 +29,7 @@ impl World {
         .await;
         let mut world = Self {
             gateway,
-            names: Vec::new(),
+            names: vec![(TOKEN, ADMIN.to_owned())],
         };
         let dead = world.purges().await;
         world.clients().await;

@@ -38,7 +38,7 @@ pub(super) fn document() -> Value {
             "description": "The admin listener where `listeners.admin.address` has it by default.",
         }],
         "tags": Tag::ALL.map(|tag| json!({ "name": tag.name(), "description": tag.about() })),
-        "security": [{ "adminToken": [] }],
+        "security": [{ "adminToken": [] }, { "session": [] }],
         "paths": paths,
         "components": {
             "schemas": schemas.finish(),
@@ -47,6 +47,12 @@ pub(super) fn document() -> Value {
                     "type": "http",
                     "scheme": "bearer",
                     "description": prose::TOKEN,
+                },
+                "session": {
+                    "type": "apiKey",
+                    "in": "cookie",
+                    "name": "portcullis_session",
+                    "description": prose::SESSION,
                 },
             },
         },
@@ -184,6 +190,12 @@ fn response(of: &Operation, answer: &Answer, schemas: &mut Schemas) -> Value {
                 "examples": answers(of, answer.status),
             },
         });
+    }
+    if answer.content.is_none() {
+        let names = of.examples.iter().filter(|of| of.status == answer.status);
+        for example in names {
+            made["x-examples"][example.name] = json!({ "summary": example.summary });
+        }
     }
     for header in &answer.headers {
         made["headers"][header.name] = json!({

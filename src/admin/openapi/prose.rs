@@ -10,6 +10,9 @@ pub(super) const SUMMARY: &str =
 pub(super) const TOKEN: &str = "An admin token of the configuration (`listeners.admin.tokens`), with its role: a `viewer` sees, \
      an `operator` rotates too, an `admin` may do everything.";
 
+pub(super) const SESSION: &str = "The cookie of a session, for browsers; under TLS its name is `__Host-portcullis_session`. A change with \
+     it needs `X-Portcullis-Request: 1` and an `Origin` of this listener.";
+
 const RULES: &str = "\
 ## Requests
 A body is JSON, announced as `application/json`, at most 64 KiB. An unknown, repeated or null member is \
