@@ -44,14 +44,6 @@ impl Document {
         all
     }
 
-    /// What a schema of the document refers to, or itself.
-    pub fn resolve<'a>(&'a self, schema: &'a Value) -> &'a Value {
-        match schema["$ref"].as_str() {
-            Some(at) => self.resolve(self.0.pointer(&at[1..]).expect("a schema")),
-            None => schema,
-        }
-    }
-
     /// Judges by a schema of the document; `closed` forbids members that it does not name.
     pub fn judge(&self, schema: &Value, closed: bool) -> Validator {
         let mut root = json!({ "components": self.0["components"], "allOf": [schema] });

@@ -27,7 +27,7 @@ Problem documents (RFC 9457) with a stable `code` and a `log_id`: exactly one li
 Log ID, and says more where there is more to say.
 
 ## Lists
-A list that can grow is answered in pages: `limit` (1 to 1000, 100 unless said) bounds a page; the answer's \
+A list that can grow is answered in pages: `limit` bounds a page, within what the list says; the answer's \
 `next` goes into `after`, or into `before` where the newest stands first, to fetch the page behind it. \
 Without a `next` there is none.
 
