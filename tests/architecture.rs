@@ -149,6 +149,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "arc_swap",
+            "async_trait",
             "base64",
             "bytes",
             "ring",
@@ -172,6 +173,7 @@ const UNITS: &[Unit] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tokio",
         ],
     ),
     unit(

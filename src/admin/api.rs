@@ -64,12 +64,14 @@ pub(super) fn describe_keys() -> Operation {
 }
 
 pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
-    key_set(&parts, &parts.lifecycle.current_set())
+    key_set(&parts, &parts.lifecycle.current_set()).await
 }
 
-/// A key set as an answer.
-pub(super) fn key_set(parts: &AdminParts, set: &KeySet) -> Response {
-    let view = KeySetView::of(set, parts.lifecycle.timing(), PauseView::of(parts));
+/// A key set beside what its keys did, as an answer.
+pub(super) async fn key_set(parts: &AdminParts, set: &KeySet) -> Response {
+    let activity = parts.lifecycle.key_activity().await;
+    let (timing, pause) = (parts.lifecycle.timing(), PauseView::of(parts));
+    let view = KeySetView::of(set, timing, pause, &activity);
     tagged(json(StatusCode::OK, &view), set.revision)
 }
 

@@ -355,18 +355,19 @@ pub(super) async fn purge(
     id: Result<Path<String>, PathRejection>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Response {
-    match try_purge(&parts.lifecycle, &operator, id_of(id), query) {
+    match try_purge(&parts, &operator, id_of(id), query) {
         Ok(view) => api::json(StatusCode::OK, &view),
         Err(error) => error.answer(&parts),
     }
 }
 
 fn try_purge(
-    lifecycle: &Lifecycle,
+    parts: &AdminParts,
     operator: &Operator,
     id: Option<Uuid>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<PurgeView, ApiError> {
+    let lifecycle = &parts.lifecycle;
     let page = query_of(query)?;
     let limit = limit_of(page.limit)?;
     let receipt = id
@@ -376,7 +377,15 @@ fn try_purge(
     // Who uses the services is not for every pair of eyes.
     let names = operator.role >= Role::Operator;
     let page = names.then_some((limit, page.after.as_deref()));
-    Ok(PurgeView::of(&receipt, &recovery, page))
+    let over_time = lifecycle.over_time(receipt.purge_id);
+    let over_time = over_time.as_ref();
+    Ok(PurgeView::of(
+        &receipt,
+        &recovery,
+        over_time,
+        page,
+        &parts.clients,
+    ))
 }
 
 /// What a path names, if it can name anything.

@@ -152,7 +152,7 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Response {
     match try_import(&parts, operator, &headers, &body).await {
-        Ok(set) => key_set(&parts, &set),
+        Ok(set) => key_set(&parts, &set).await,
         Err(error) => error.answer(&parts),
     }
 }

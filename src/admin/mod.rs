@@ -10,6 +10,7 @@
 //! nothing; a client that goes away cannot cancel a change half-way. May import layers 0–3.
 
 mod api;
+mod audit;
 mod auth;
 mod body;
 mod client_changes;
@@ -19,12 +20,14 @@ mod clock;
 mod console;
 mod cookie;
 mod error;
+mod events;
 mod guard;
 mod idempotency;
 mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
+mod logs;
 mod openapi;
 mod operation;
 mod origin;
@@ -36,6 +39,7 @@ mod reseal;
 mod restore;
 mod session;
 mod session_api;
+mod status;
 mod table;
 mod throttle;
 mod views;
@@ -48,17 +52,19 @@ use axum::middleware;
 use axum::routing::get;
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
+pub use events::EventStreams;
 pub use idempotency::RunningCalls;
 pub use openapi::openapi;
 pub use origin::Origins;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
 pub use session::{MAX_SESSIONS, SessionLimits, Sessions};
+pub use status::{StatusBoard, Watched, WatchedUpstream};
 pub use table::endpoints;
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
-use crate::telemetry::{DenialLog, Log, Metrics};
+use crate::telemetry::{DenialLog, Log, LogRing, Metrics};
 
 /// What the endpoints work with.
 pub struct AdminParts {
@@ -84,6 +90,12 @@ pub struct AdminParts {
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
     pub running: Arc<RunningCalls>,
+    /// Who is told of changes.
+    pub streams: Arc<EventStreams>,
+    /// How everything is.
+    pub status: Arc<StatusBoard>,
+    /// The newest lines of the log.
+    pub recent: Arc<LogRing>,
 }
 
 impl fmt::Debug for AdminParts {

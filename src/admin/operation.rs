@@ -51,16 +51,18 @@ pub(super) enum Tag {
     Purges,
     Clients,
     Clock,
+    Status,
     Session,
     Document,
 }
 
 impl Tag {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Keys,
         Self::Purges,
         Self::Clients,
         Self::Clock,
+        Self::Status,
         Self::Session,
         Self::Document,
     ];
@@ -71,6 +73,7 @@ impl Tag {
             Self::Purges => "Purges and previews",
             Self::Clients => "Clients",
             Self::Clock => "Clock",
+            Self::Status => "Status, audit and log",
             Self::Session => "Sign-in",
             Self::Document => "This document",
         }
@@ -82,6 +85,7 @@ impl Tag {
             Self::Purges => "What a purge would break, and what one did break.",
             Self::Clients => "Who may ask for tokens, and what was done to whom.",
             Self::Clock => "The pause of the schedule after a step of the clock.",
+            Self::Status => "How everything is, what was done, and what went wrong.",
             Self::Session => "A session cookie for browsers, in the place of a token.",
             Self::Document => "The description of this API.",
         }
@@ -273,6 +277,16 @@ impl Operation {
 
     pub(super) fn answers<T: JsonSchema + ?Sized>(self, status: u16, about: &'static str) -> Self {
         self.answer(status, about, Some(("application/json", schema_of::<T>)))
+    }
+
+    /// An answer that is no JSON.
+    pub(super) fn answers_with<T: JsonSchema + ?Sized>(
+        self,
+        status: u16,
+        media: &'static str,
+        about: &'static str,
+    ) -> Self {
+        self.answer(status, about, Some((media, schema_of::<T>)))
     }
 
     pub(super) fn answers_nothing(self, status: u16, about: &'static str) -> Self {

@@ -1,7 +1,11 @@
 //! The codes of the admin API's errors and what each means. A code never changes its meaning.
 
 /// Code, and what it says. In alphabetical order.
-pub(super) const PROBLEMS: [(&str, &str); 44] = [
+pub(super) const PROBLEMS: [(&str, &str); 48] = [
+    (
+        "AUDIT_UNREADABLE",
+        "The audit log could not be read; the log has the cause under the Log ID.",
+    ),
     (
         "BAD_BODY",
         "The body is not what the operation takes; the detail names the rule. Nothing was changed.",
@@ -10,6 +14,7 @@ pub(super) const PROBLEMS: [(&str, &str); 44] = [
         "BAD_HEADER",
         "A header is not what the operation takes; the detail names it. Nothing was changed.",
     ),
+    ("BAD_LOG_ID", "What stands in the path is no Log ID."),
     (
         "BAD_QUERY",
         "The query is not what the operation takes; the detail names the rule.",
@@ -66,6 +71,10 @@ pub(super) const PROBLEMS: [(&str, &str); 44] = [
     (
         "KNOWN_KEY",
         "A key of that name, or that key under another name, is known already.",
+    ),
+    (
+        "LOG_ID_UNKNOWN",
+        "No line with that Log ID is in memory; the log that the process writes may have it.",
     ),
     ("MALFORMED", "The request is not well-formed HTTP."),
     ("MAX_TTL", "`max_ttl` is out of bounds."),
@@ -138,6 +147,10 @@ pub(super) const PROBLEMS: [(&str, &str); 44] = [
         "A parameter of the URL is meant for a credential; replace the token if it was a real one.",
     ),
     ("TOO_LARGE", "The request body is larger than 64 KiB."),
+    (
+        "TOO_MANY_STREAMS",
+        "32 event streams are open already; ask again after Retry-After, or `GET /admin/v1/status`.",
+    ),
     ("TOO_SLOW", "The request body did not arrive in time."),
     (
         "UNAUTHENTICATED",

@@ -70,7 +70,7 @@ pub(super) async fn restore(
     body: Bytes,
 ) -> Response {
     match try_restore(&parts, operator, kid, &headers, &body).await {
-        Ok(set) => key_set(&parts, &set),
+        Ok(set) => key_set(&parts, &set).await,
         Err(error) => error.answer(&parts),
     }
 }
@@ -134,7 +134,7 @@ pub(super) async fn compromised(
     body: Bytes,
 ) -> Response {
     match try_compromised(&parts, operator, kid, &headers, &body).await {
-        Ok(set) => key_set(&parts, &set),
+        Ok(set) => key_set(&parts, &set).await,
         Err(error) => error.answer(&parts),
     }
 }

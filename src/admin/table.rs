@@ -7,8 +7,8 @@ use http::Method;
 
 use super::operation::{Access, Operation};
 use super::{
-    api, client_changes, clients, clock, console, impact_api, import, openapi, reseal, restore,
-    session_api,
+    api, audit, client_changes, clients, clock, console, events, impact_api, import, logs, openapi,
+    reseal, restore, session_api, status,
 };
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -34,6 +34,11 @@ static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         client_changes::describe_drop_old_secret(),
         client_changes::describe_remove(),
         clock::describe_confirm(),
+        status::describe_status(),
+        events::describe_events(),
+        audit::describe_audit(),
+        logs::describe_newest(),
+        logs::describe_of_log_id(),
         session_api::describe_sign_in(),
         session_api::describe_show(),
         session_api::describe_sign_out(),
@@ -136,7 +141,11 @@ mod tests {
         for of in operations() {
             assert!(ids.insert(of.id), "{}", of.id);
             assert!(places.insert((of.method.as_str(), of.path)), "{}", of.path);
-            let concrete = of.path.replace("{kid}", "k").replace("{id}", "i");
+            let concrete = of
+                .path
+                .replace("{kid}", "k")
+                .replace("{id}", "i")
+                .replace("{log_id}", "l");
             assert_eq!(endpoint_label(&concrete), of.label, "{}", of.path);
             assert_eq!(find(&of.method, &concrete).unwrap().id, of.id);
             assert_ne!(of.label, "other");

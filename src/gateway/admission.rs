@@ -12,7 +12,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
-use crate::lifecycle::{Snapshot, state_label};
+use crate::lifecycle::{ClientFailure, Snapshot, state_label};
 use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
 use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
 
@@ -198,6 +198,11 @@ impl Gateway {
                 }
             }
             None => prepared.metrics.denied(denial.rejection),
+        }
+        if let Some(client) = &denial.client_id {
+            let failure = ClientFailure::Token(denial.rejection);
+            let now = self.parts.clock.now();
+            self.parts.clients.note_failure(client, failure, now);
         }
         let reason = denial.rejection.as_str();
         let disposition = self.parts.denials.note(self.parts.clock.now(), reason);

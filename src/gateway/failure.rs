@@ -62,6 +62,8 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
+        // When no connection came about that was noted already, and noting it again changes nothing.
+        self.note_failure(ctx, error);
         let (error_code, detail) = failure_answer(error);
         session.set_keepalive(None);
         if error_code == 0 {

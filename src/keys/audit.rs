@@ -21,8 +21,9 @@ pub enum Actor {
 }
 
 /// What happened in a revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "KeyEvent")]
 pub enum Event {
     /// `init` made the first key set.
     Bootstrap,

@@ -27,7 +27,11 @@ pub fn curl(of: &Operation<'_>, example: &Example) -> String {
         assert!(!body.contains('\''), "{body} does not fit between quotes");
         parts.push(format!("-d '{body}'"));
     }
-    format!("curl -sS {}", parts.join(" \\\n  "))
+    let options = match of.content(example.status) {
+        Some(("text/event-stream", _)) => "-sSN --max-time 2",
+        _ => "-sS",
+    };
+    format!("curl {options} {}", parts.join(" \\\n  "))
 }
 
 /// The whole text.
@@ -161,6 +165,10 @@ fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
         line_to(out, &curl(of, &example));
         line_to(out, "```");
         if example.answer.is_null() {
+            continue;
+        }
+        if let Some(text) = example.answer.as_str() {
+            line_to(out, &format!("\n```text\n{}\n```", text.trim_end()));
             continue;
         }
         let answer = serde_json::to_string_pretty(&example.answer).expect("JSON");

@@ -40,6 +40,8 @@ async fn two_thousand_generated_calls_find_nothing_undocumented() {
         .args(["run", &format!("{}/admin/v1/openapi.json", gateway.admin)])
         .args(["--url", &gateway.admin])
         .args(["--header", &format!("Authorization: Bearer {ADMIN}")])
+        // A stream has no end to wait for.
+        .args(["--exclude-operation-id", "watchEvents"])
         .args(["--checks", CHECKS])
         .args(["--phases", "examples,coverage,fuzzing"])
         .args(["--max-examples", "60"])

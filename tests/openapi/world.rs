@@ -11,6 +11,7 @@ pub const KID: &str = "q0hDD0n6UOSDlL1LK8ZQ1dJEb4m9sCUXUd1dPDjqUvA";
 const PURGE_ID: &str = "1d9ee5d0-5c8b-4b0e-8a53-0c4f6f5a2b17";
 const SHADOW_ID: &str = "c2a3f6de-3c52-4b4f-a2a5-2f9b1d6e7a40";
 const TOKEN: &str = "an-admin-token-of-the-configuration";
+const LOG_ID: &str = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
 const REVISION: &str = "\"7\"";
 
 /// The gateway, and what stands for what.
@@ -46,6 +47,8 @@ impl World {
                 .await;
             world.names.push((SHADOW_ID, text(&shadow["shadow_id"])));
         }
+        let (_, refused) = world.gateway.admin_get("/admin/v1/keys/purges/none").await;
+        world.names.push((LOG_ID, text(&refused["log_id"])));
         if id == "rotateKeys" {
             // Out of the idempotency window, and the pending key old enough.
             world.gateway.clock.advance(Duration::from_secs(1800));
