@@ -18,6 +18,7 @@ use harness::forge::{PrivateKey, claims_with, good_claims};
 use harness::in_process::ROUTES;
 use harness::{
     ADMIN, CLIENT, Gateway, OPERATOR, Options, PATIENCE, SECRET, VIEWER, claims, eventually,
+    without_activity,
 };
 use pingora::proxy::http_proxy;
 use portcullis::app::{App, Env, StartError};

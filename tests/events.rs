@@ -28,7 +28,10 @@ struct Listening {
 
 impl Listening {
     async fn to(gateway: &Gateway) -> Self {
-        let response = open(gateway, VIEWER).await;
+        Self::on(open(gateway, VIEWER).await)
+    }
+
+    fn on(response: reqwest::Response) -> Self {
         assert_eq!(response.status(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-store");
@@ -193,6 +196,49 @@ async fn streams_are_bounded_and_one_that_ends_makes_room() {
         (open(&gateway, VIEWER).await.status() == 200).then_some(())
     })
     .await;
+}
+
+/// Signs in as the page does; the cookie.
+async fn sign_in(gateway: &Gateway) -> String {
+    let request = gateway
+        .http
+        .post(format!("{}/admin/v1/session", gateway.admin))
+        .json(&json!({ "token": VIEWER }));
+    let response = request.send().await.expect("an answer");
+    assert_eq!(response.status(), 200);
+    let set = response.headers()["set-cookie"].to_str().expect("text");
+    set.split(';').next().expect("a pair").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stream_ends_with_the_session_that_opened_it() {
+    let gateway = Gateway::start(Options::default()).await;
+    let listen = async |cookie: &str| {
+        let request = gateway
+            .http
+            .get(format!("{}/admin/v1/events", gateway.admin));
+        let response = request.header("cookie", cookie).send().await;
+        let mut listening = Listening::on(response.expect("an answer"));
+        listening.until("tick", |_| true).await;
+        listening
+    };
+    // By signing out, which ends one session and not the other.
+    let (leaves, stays) = (sign_in(&gateway).await, sign_in(&gateway).await);
+    let (mut left, mut kept) = (listen(&leaves).await, listen(&stays).await);
+    let request = gateway
+        .http
+        .delete(format!("{}/admin/v1/session", gateway.admin))
+        .header("cookie", &leaves)
+        .header("origin", &gateway.admin)
+        .header("x-portcullis-request", "1");
+    assert_eq!(request.send().await.expect("an answer").status(), 204);
+    while left.next().await.is_some() {}
+    let rotated = gateway.rotate().await;
+    kept.until("keys", |keys| keys["revision"] == rotated["revision"])
+        .await;
+    // By standing idle: listening is no activity.
+    gateway.clock.advance(Duration::from_secs(31 * 60));
+    while kept.next().await.is_some() {}
 }
 
 #[tokio::test(flavor = "multi_thread")]

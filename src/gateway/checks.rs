@@ -23,6 +23,7 @@ impl Gateway {
     /// The endpoint that a request went to has answered.
     pub(super) fn note_answer(&self, ctx: &RequestContext) {
         if let Some(health) = self.endpoint(ctx)
+            && !health.is_well()
             && health.answered(self.parts.clock.now())
         {
             tell(&self.parts.log, health);

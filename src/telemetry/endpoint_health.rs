@@ -138,6 +138,12 @@ impl EndpointHealth {
         self.word.load(Relaxed) & 0xff == 0
     }
 
+    /// Whether an answer of it is no news: two loads.
+    #[must_use]
+    pub fn is_well(&self) -> bool {
+        self.is_up() && self.strikes.load(Relaxed) == 0
+    }
+
     /// How it is, and since when; `None` when it was never otherwise.
     #[must_use]
     pub fn state(&self) -> (EndpointState, Option<Timestamp>) {
@@ -148,9 +154,7 @@ impl EndpointHealth {
 
     /// It answered a request. True when that is news.
     pub fn answered(&self, now: Timestamp) -> bool {
-        if self.strikes.load(Relaxed) != 0 {
-            self.strikes.store(0, Relaxed);
-        }
+        self.strikes.store(0, Relaxed);
         !self.is_up() && self.change(EndpointState::Up, now)
     }
 

@@ -94,7 +94,7 @@ pub fn claims(token: &str) -> serde_json::Value {
 
 /// An answer of `GET keys` or `GET clients/{id}` without what traffic changes in it.
 pub fn without_activity(mut answer: serde_json::Value) -> serde_json::Value {
-    let mut strip = |object: &mut serde_json::Value| {
+    let strip = |object: &mut serde_json::Value| {
         if let Some(object) = object.as_object_mut() {
             for name in ["live_tokens", "requests_5m", "last_used_at", "last_seen_at"] {
                 object.remove(name);
