@@ -663,7 +663,9 @@ async fn a_session_ends_when_it_stands_idle_and_when_it_is_old() {
         json!(gateway.env.clock.now().plus(minutes(10)).to_string())
     );
     // It goes on and on, so only its beginning is read.
-    let events = gateway.http.get(format!("{}/admin/v1/events", gateway.admin));
+    let events = gateway
+        .http
+        .get(format!("{}/admin/v1/events", gateway.admin));
     let events = events.header("cookie", &cookie).send().await;
     assert_eq!(events.expect("an answer").status(), 200);
     gateway
