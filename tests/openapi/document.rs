@@ -3,7 +3,7 @@
 use jsonschema::{Draft, Validator};
 use serde_json::{Map, Value, json};
 
-/// The document as it is served.
+/// The document as it is served, with shared answers put where they belong.
 pub struct Document(pub Value);
 
 /// One operation of it.
@@ -27,7 +27,22 @@ pub struct Example {
 
 impl Document {
     pub fn new() -> Self {
-        Self(serde_json::from_str(portcullis::admin::openapi()).expect("JSON"))
+        let mut document: Value = serde_json::from_str(portcullis::admin::openapi()).expect("JSON");
+        let shared = document["components"]["responses"].clone();
+        for (_, methods) in document["paths"].as_object_mut().expect("paths") {
+            for (_, operation) in methods.as_object_mut().expect("methods") {
+                for (_, response) in operation["responses"].as_object_mut().expect("responses") {
+                    let name = response["$ref"]
+                        .as_str()
+                        .and_then(|at| at.rsplit('/').next());
+                    if let Some(name) = name.map(str::to_owned) {
+                        *response = shared[&name].clone();
+                        assert!(response.is_object(), "{name}");
+                    }
+                }
+            }
+        }
+        Self(document)
     }
 
     pub fn operations(&self) -> Vec<Operation<'_>> {

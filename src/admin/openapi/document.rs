@@ -20,9 +20,11 @@ pub(super) fn document() -> Value {
     let mut schemas = Schemas::new();
     schemas.sent(schema_of::<Problem<'static>>);
     let mut paths: Map<String, Value> = Map::new();
+    let mut problems: Map<String, Value> = Map::new();
     for of in operations() {
         let path = paths.entry(of.path).or_insert_with(|| json!({}));
-        path[of.method.as_str().to_ascii_lowercase()] = operation(of, &mut schemas);
+        let made = operation(of, &mut schemas, &mut problems);
+        path[of.method.as_str().to_ascii_lowercase()] = made;
     }
     json!({
         "openapi": "3.1.0",
@@ -42,6 +44,7 @@ pub(super) fn document() -> Value {
         "paths": paths,
         "components": {
             "schemas": schemas.finish(),
+            "responses": problems,
             "securitySchemes": {
                 "adminToken": {
                     "type": "http",
@@ -59,13 +62,13 @@ pub(super) fn document() -> Value {
     })
 }
 
-fn operation(of: &Operation, schemas: &mut Schemas) -> Value {
+fn operation(of: &Operation, schemas: &mut Schemas, problems: &mut Map<String, Value>) -> Value {
     let mut made = json!({
         "operationId": of.id,
         "tags": [of.tag.name()],
         "summary": of.summary,
         "description": description(of),
-        "responses": responses(of, schemas),
+        "responses": responses(of, schemas, problems),
     });
     let parameters = parameters(of, schemas);
     if !parameters.is_empty() {
@@ -169,14 +172,24 @@ fn examples(of: &Operation, value: impl Fn(&Example) -> Option<Value>) -> Map<St
     all.collect()
 }
 
-fn responses(of: &Operation, schemas: &mut Schemas) -> Value {
+fn responses(of: &Operation, schemas: &mut Schemas, problems: &mut Map<String, Value>) -> Value {
     let mut all = Map::new();
     for answer in &of.answers {
         all.insert(answer.status.to_string(), response(of, answer, schemas));
     }
     for (status, codes) in of.problems() {
         let codes: Vec<&str> = codes.into_iter().collect();
-        all.insert(status.to_string(), problem(of, status, &codes));
+        let made = problem(of, status, &codes);
+        // Most errors are those of many operations.
+        let made = if answers(of, status).is_empty() {
+            let name = format!("{status}.{}", codes.join("."));
+            let reference = json!({ "$ref": format!("#/components/responses/{name}") });
+            problems.insert(name, made);
+            reference
+        } else {
+            made
+        };
+        all.insert(status.to_string(), made);
     }
     all.into()
 }

@@ -1,9 +1,8 @@
 //! From types to JSON Schema (2020-12, which OpenAPI 3.1 uses as it is), in the words of this API.
 //!
 //! What is received and what is sent are described apart, since one type may take less than it gives.
-//! Three habits of the API are put in here, once, instead of at every member: a member of a request
-//! that is there has a value; a member of an answer that may be missing is never null; and a member
-//! whose name says that it is a date is one.
+//! Two habits of the API are put in here, once, instead of at every member: a member of a request that
+//! is there has a value; and a member of an answer whose name says that it is a date is one.
 
 use schemars::generate::SchemaSettings;
 use schemars::{Schema, SchemaGenerator};
@@ -111,10 +110,6 @@ fn as_received(schema: &mut Map<String, Value>) {
 
 fn as_sent(schema: &mut Map<String, Value>) {
     schema.remove("default");
-    let required = match schema.get("required") {
-        Some(Value::Array(names)) => names.clone(),
-        _ => Vec::new(),
-    };
     let Some(Value::Object(members)) = schema.get_mut("properties") else {
         return;
     };
@@ -122,9 +117,6 @@ fn as_sent(schema: &mut Map<String, Value>) {
         let Value::Object(member) = member else {
             continue;
         };
-        if !required.iter().any(|of| of == name) {
-            without_null(member);
-        }
         if is_date(name) {
             as_date(member);
         }
@@ -240,7 +232,7 @@ mod tests {
         let reply = &all["Reply"]["properties"];
         assert_eq!(reply["always_at"]["type"], json!(["string", "null"]));
         assert_eq!(reply["always_at"]["format"], "date-time");
-        assert_eq!(reply["seldom"]["type"], "string");
+        assert_eq!(reply["seldom"]["type"], json!(["string", "null"]));
         assert_eq!(reply["made_at"]["items"]["format"], "date-time");
         assert!(reply["at"].get("format") != Some(&json!("date-time")));
     }
