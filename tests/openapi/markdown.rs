@@ -160,7 +160,7 @@ fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
         );
         line_to(out, &curl(of, &example));
         line_to(out, "```");
-        if example.answer.is_null() {
+        if example.answer.is_null() || example.answer == "" {
             continue;
         }
         let answer = serde_json::to_string_pretty(&example.answer).expect("JSON");
