@@ -312,10 +312,12 @@ fn try_purges(
             })?
         }
     };
-    let mut rest = receipts.iter().skip(skipped).peekable();
+    let mut rest = receipts.iter().skip(skipped);
     let page: Vec<_> = rest.by_ref().take(limit).collect();
+    let has_more = rest.next().is_some();
+    let last = page.last().filter(|_| has_more);
     Ok(PurgeListView {
-        next: rest.peek().and(page.last()).map(|last| last.purge_id),
+        next: last.map(|last| last.purge_id),
         purges: page
             .into_iter()
             .map(|receipt| PurgeSummaryView::of(receipt, &lifecycle.recovery(receipt.purge_id)))

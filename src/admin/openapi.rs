@@ -4,6 +4,7 @@
 //! Invariants: it says nothing about this installation, so whoever reaches the listener may read it;
 //! equal code gives equal bytes.
 
+mod answers;
 mod document;
 mod prose;
 mod schemas;

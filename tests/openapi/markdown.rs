@@ -164,7 +164,7 @@ fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
         );
         line_to(out, &curl(of, &example));
         line_to(out, "```");
-        if example.answer.is_null() {
+        if example.answer.is_null() || example.answer == "" {
             continue;
         }
         if let Some(text) = example.answer.as_str() {

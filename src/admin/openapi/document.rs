@@ -1,30 +1,27 @@
-//! Puts the document together: paths, parameters, bodies, answers, errors, components.
+//! Puts the document together: paths, parameters, bodies, components.
 
 use serde_json::{Map, Value, json};
 
 use super::super::auth::Role;
 use super::super::error::Problem;
-use super::super::operation::{
-    Access, Answer, Example, Operation, Parameter, Place, Tag, schema_of,
-};
+use super::super::operation::{Access, Example, Operation, Parameter, Place, Tag, schema_of};
 use super::super::table::operations;
+use super::answers::responses;
 use super::prose;
 use super::schemas::Schemas;
 
 const JSON: &str = "application/json";
-const PROBLEM: &str = "application/problem+json";
-const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 
 /// The whole document.
 pub(super) fn document() -> Value {
     let mut schemas = Schemas::new();
     schemas.sent(schema_of::<Problem<'static>>);
     let mut paths: Map<String, Value> = Map::new();
-    let mut problems: Map<String, Value> = Map::new();
+    let mut problems = Map::new();
     for of in operations() {
-        let path = paths.entry(of.path).or_insert_with(|| json!({}));
         let made = operation(of, &mut schemas, &mut problems);
-        path[of.method.as_str().to_ascii_lowercase()] = made;
+        let path = paths.entry(of.path).or_insert_with(|| json!({}));
+        put(path, &of.method.as_str().to_ascii_lowercase(), made);
     }
     json!({
         "openapi": "3.1.0",
@@ -72,22 +69,21 @@ fn operation(of: &Operation, schemas: &mut Schemas, problems: &mut Map<String, V
     });
     let parameters = parameters(of, schemas);
     if !parameters.is_empty() {
-        made["parameters"] = parameters.into();
+        put(&mut made, "parameters", parameters);
     }
     if let Some(body) = of.body {
-        made["requestBody"] = json!({
-            "required": true,
-            "content": {
-                JSON: {
-                    "schema": schemas.received(body),
-                    "examples": examples(of, |example| example.body.clone()),
-                },
+        let content = json!({
+            JSON: {
+                "schema": schemas.received(body),
+                "examples": examples(of, |example| example.body.clone()),
             },
         });
+        let body = json!({ "required": true, "content": content });
+        put(&mut made, "requestBody", body);
     }
     match of.access {
-        Access::Open => made["security"] = json!([]),
-        Access::Role(role) => made["x-role"] = role.as_str().into(),
+        Access::Open => put(&mut made, "security", json!([])),
+        Access::Role(role) => put(&mut made, "x-role", role.as_str()),
     }
     made
 }
@@ -125,12 +121,12 @@ fn parameters(of: &Operation, schemas: &mut Schemas) -> Vec<Value> {
             "required": required,
             "description": about.unwrap_or_default(),
         });
-        if schema["type"] == "array" {
+        if schema.get("type").is_some_and(|of| of == "array") {
             // Separated by commas in one value.
-            made["style"] = "form".into();
-            made["explode"] = false.into();
+            put(&mut made, "style", "form");
+            put(&mut made, "explode", false);
         }
-        made["schema"] = schema;
+        put(&mut made, "schema", schema);
         all.push(with_examples(of, &name, made));
     }
     all
@@ -158,13 +154,16 @@ fn with_examples(of: &Operation, name: &str, mut parameter: Value) -> Value {
     };
     let examples = examples(of, value);
     if !examples.is_empty() {
-        parameter["examples"] = examples.into();
+        put(&mut parameter, "examples", examples);
     }
     parameter
 }
 
 /// By their names, what `value` finds in them.
-fn examples(of: &Operation, value: impl Fn(&Example) -> Option<Value>) -> Map<String, Value> {
+pub(super) fn examples(
+    of: &Operation,
+    value: impl Fn(&Example) -> Option<Value>,
+) -> Map<String, Value> {
     let all = of.examples.iter().filter_map(|example| {
         let made = json!({ "summary": example.summary, "value": value(example)? });
         Some((example.name.to_owned(), made))
@@ -172,96 +171,9 @@ fn examples(of: &Operation, value: impl Fn(&Example) -> Option<Value>) -> Map<St
     all.collect()
 }
 
-fn responses(of: &Operation, schemas: &mut Schemas, problems: &mut Map<String, Value>) -> Value {
-    let mut all = Map::new();
-    for answer in &of.answers {
-        all.insert(answer.status.to_string(), response(of, answer, schemas));
+/// Puts a member into an object.
+pub(super) fn put(object: &mut Value, name: &str, value: impl Into<Value>) {
+    if let Value::Object(object) = object {
+        object.insert(name.to_owned(), value.into());
     }
-    for (status, codes) in of.problems() {
-        let codes: Vec<&str> = codes.into_iter().collect();
-        let made = problem(of, status, &codes);
-        // Most errors are those of many operations.
-        let made = if answers(of, status).is_empty() {
-            let name = format!("{status}.{}", codes.join("."));
-            let reference = json!({ "$ref": format!("#/components/responses/{name}") });
-            problems.insert(name, made);
-            reference
-        } else {
-            made
-        };
-        all.insert(status.to_string(), made);
-    }
-    all.into()
-}
-
-fn response(of: &Operation, answer: &Answer, schemas: &mut Schemas) -> Value {
-    let mut made = json!({ "description": answer.about });
-    if let Some((media, schema)) = answer.content {
-        made["content"] = json!({
-            media: {
-                "schema": schemas.sent(schema),
-                "examples": answers(of, answer.status),
-            },
-        });
-    }
-    if answer.content.is_none() {
-        let names = of.examples.iter().filter(|of| of.status == answer.status);
-        for example in names {
-            made["x-examples"][example.name] = json!({ "summary": example.summary });
-        }
-    }
-    for header in &answer.headers {
-        made["headers"][header.name] = json!({
-            "description": header.about,
-            "required": header.always,
-            "schema": { "type": "string" },
-        });
-    }
-    made
-}
-
-/// What the examples were answered with that status.
-fn answers(of: &Operation, status: u16) -> Map<String, Value> {
-    examples(of, |example| {
-        (example.status == status).then(|| {
-            let recorded = serde_json::from_str(example.answer);
-            // What is no JSON is text.
-            recorded.unwrap_or_else(|_text| example.answer.into())
-        })
-    })
-}
-
-fn problem(of: &Operation, status: u16, codes: &[&str]) -> Value {
-    let listed: Vec<String> = codes.iter().map(|code| format!("`{code}`")).collect();
-    let mut content = json!({
-        "schema": {
-            "allOf": [
-                { "$ref": PROBLEM_SCHEMA },
-                { "properties": { "code": { "enum": codes }, "status": { "const": status } } },
-            ],
-        },
-    });
-    let examples = answers(of, status);
-    if !examples.is_empty() {
-        content["examples"] = examples.into();
-    }
-    let mut made = json!({
-        "description": listed.join(", "),
-        "content": { PROBLEM: content },
-    });
-    let header = match status {
-        401 => Some(("WWW-Authenticate", "`Bearer`, with the realm.", true)),
-        429 => Some(("Retry-After", "Seconds to wait.", false)),
-        503 => Some(("Retry-After", "Seconds to wait.", true)),
-        409 if codes.contains(&"STILL_RUNNING") => Some(("Retry-After", "Seconds to wait.", false)),
-        _ => None,
-    };
-    if let Some((name, about, always)) = header {
-        made["headers"][name] = json!({
-            "description": about,
-            "required": always,
-            "schema": { "type": "string" },
-        });
-    }
-    made
 }
