@@ -75,6 +75,12 @@ impl Listening {
         Some(event)
     }
 
+    /// Reads on until the stream has ended.
+    async fn ends(&mut self) {
+        let ended = timeout(PATIENCE, async { while self.next().await.is_some() {} });
+        ended.await.expect("the stream ends");
+    }
+
     /// Reads on until an event of this name fits.
     async fn until(&mut self, name: &str, fits: impl Fn(&Value) -> bool) -> Value {
         let deadline = Instant::now() + PATIENCE;
@@ -232,13 +238,13 @@ async fn a_stream_ends_with_the_session_that_opened_it() {
         .header("origin", &gateway.admin)
         .header("x-portcullis-request", "1");
     assert_eq!(request.send().await.expect("an answer").status(), 204);
-    while left.next().await.is_some() {}
+    left.ends().await;
     let rotated = gateway.rotate().await;
     kept.until("keys", |keys| keys["revision"] == rotated["revision"])
         .await;
     // By standing idle: listening is no activity.
     gateway.clock.advance(Duration::from_secs(31 * 60));
-    while kept.next().await.is_some() {}
+    kept.ends().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
