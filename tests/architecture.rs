@@ -57,6 +57,7 @@ const UNITS: &[Unit] = &[
             "jsonwebtoken",
             "quick_cache",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "thiserror",
