@@ -367,6 +367,14 @@ impl Gateway {
         .await;
     }
 
+    /// Has the access log and the spans of requests that have ended written and delivered, or lost.
+    pub async fn flush_records(&self) {
+        let records = self.records.clone();
+        tokio::task::spawn_blocking(move || records.flush(super::PATIENCE))
+            .await
+            .expect("a flush");
+    }
+
     /// The body of the JWKS endpoint.
     pub async fn jwks(&self) -> bytes::Bytes {
         let response = self
