@@ -156,6 +156,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "arc_swap",
+            "async_trait",
             "base64",
             "bytes",
             "ring",
@@ -179,6 +180,7 @@ const UNITS: &[Unit] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tokio",
         ],
     ),
     unit(
@@ -222,6 +224,7 @@ const UNITS: &[Unit] = &[
             "lifecycle",
             "log_id",
             "telemetry",
+            "token",
         ],
         &[
             "axum",
@@ -279,6 +282,7 @@ const UNITS: &[Unit] = &[
             "http",
             "issuer",
             "keygen",
+            "keys",
             "lifecycle",
             "store",
             "telemetry",
@@ -311,6 +315,7 @@ const UNITS: &[Unit] = &[
             "listeners",
             "store",
             "telemetry",
+            "token",
         ],
         &[
             "async_trait",

@@ -26,8 +26,10 @@ pub struct RequestContext {
     pub(super) body_bytes: u64,
     /// Endpoints tried.
     pub(super) tries: usize,
-    /// The endpoint tried last.
-    pub(super) endpoint: Option<SocketAddr>,
+    /// Place of the one tried last among those of the upstream.
+    pub(super) endpoint: Option<usize>,
+    /// Its address.
+    pub(super) endpoint_address: Option<SocketAddr>,
     pub(super) upstream_started: Option<Instant>,
     /// When the answer began.
     pub(super) answered: Option<Instant>,
@@ -66,6 +68,7 @@ impl RequestContext {
             body_bytes: 0,
             tries: 0,
             endpoint: None,
+            endpoint_address: None,
             upstream_started: None,
             answered: None,
             told: Told::default(),

@@ -6,8 +6,10 @@
 
 mod admission;
 pub mod bearer;
+mod checks;
 mod context;
 mod denial;
+pub mod explain;
 mod failure;
 mod forged;
 mod forwarding;
@@ -36,6 +38,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::telemetry::{CodeClass, RouteMetrics, Step};
 
+pub use checks::UpstreamChecks;
 pub use context::RequestContext;
 pub use failure::REASONS;
 use identity_headers::IdentityHeaders;
@@ -154,11 +157,12 @@ impl ProxyHttp for Gateway {
         ctx.upstream_started = Some(Instant::now());
         let no_endpoint =
             || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
-        let peer = self
+        let (place, peer) = self
             .route(ctx)
-            .and_then(|route| route.upstream.next_peer())
+            .and_then(|route| route.upstream.next_peer(ctx.endpoint))
             .ok_or_else(no_endpoint)?;
-        ctx.endpoint = peer.address().as_inet().copied();
+        ctx.endpoint = Some(place);
+        ctx.endpoint_address = peer.address().as_inet().copied();
         Ok(peer)
     }
 
@@ -169,6 +173,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        self.note_failure(ctx, &error);
         // Nothing was sent yet, so another endpoint may be tried whatever the method.
         error.set_retry(
             self.route(ctx)
@@ -214,6 +219,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.answered = Some(Instant::now());
+        self.note_answer(ctx);
         if let (Some(prepared), Some(began)) = (self.route(ctx), ctx.upstream_started) {
             let took = began.elapsed();
             prepared.upstream.metrics.observe(took.as_secs_f64());
