@@ -62,10 +62,7 @@ async fn lines(gateway: &Gateway, path: &Path) -> Vec<Value> {
 
 async fn text(gateway: &Gateway, path: &Path) -> String {
     gateway.settled().await;
-    let records = gateway.records.clone();
-    tokio::task::spawn_blocking(move || records.flush(PATIENCE))
-        .await
-        .unwrap();
+    gateway.flush_records().await;
     std::fs::read_to_string(path).unwrap()
 }
 
@@ -396,10 +393,7 @@ async fn inv20_a_full_disk_holds_up_no_request_and_every_lost_line_is_counted() 
     .await;
     requests(&gateway, REQUESTS).await;
     let lost = eventually("every line is lost", || async {
-        let records = gateway.records.clone();
-        tokio::task::spawn_blocking(move || records.flush(PATIENCE))
-            .await
-            .unwrap();
+        gateway.flush_records().await;
         let lost = dropped(&gateway).await;
         (lost >= REQUESTS).then_some(lost)
     })

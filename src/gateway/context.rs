@@ -29,7 +29,7 @@ pub struct RequestContext {
     /// Place of the one tried last among those of the upstream.
     pub(super) endpoint: Option<usize>,
     /// Its address.
-    pub(super) address: Option<SocketAddr>,
+    pub(super) endpoint_address: Option<SocketAddr>,
     pub(super) upstream_started: Option<Instant>,
     /// When the answer began.
     pub(super) answered: Option<Instant>,
@@ -68,7 +68,7 @@ impl RequestContext {
             body_bytes: 0,
             tries: 0,
             endpoint: None,
-            address: None,
+            endpoint_address: None,
             upstream_started: None,
             answered: None,
             told: Told::default(),

@@ -162,7 +162,7 @@ impl ProxyHttp for Gateway {
             .and_then(|route| route.upstream.next_peer(ctx.endpoint))
             .ok_or_else(no_endpoint)?;
         ctx.endpoint = Some(place);
-        ctx.address = peer.address().as_inet().copied();
+        ctx.endpoint_address = peer.address().as_inet().copied();
         Ok(peer)
     }
 

@@ -115,9 +115,9 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
-    pub app: App,
     /// Access log and traces.
     pub records: Records,
+    pub app: App,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -373,6 +373,14 @@ impl Gateway {
                 .then_some(())
         })
         .await;
+    }
+
+    /// Has the access log and the spans of requests that have ended written and delivered, or lost.
+    pub async fn flush_records(&self) {
+        let records = self.records.clone();
+        tokio::task::spawn_blocking(move || records.flush(super::PATIENCE))
+            .await
+            .expect("a flush");
     }
 
     /// The body of the JWKS endpoint.
