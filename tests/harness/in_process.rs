@@ -115,7 +115,8 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
-    pub app: App,
+    /// Boxed, because futures hold gateways.
+    pub app: Box<App>,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -203,7 +204,8 @@ impl Gateway {
             keyring,
             log,
         };
-        let app = App::build(&config, env.clone(), Arc::new(|| false))
+        // Boxed, because futures hold it.
+        let app = Box::pin(App::build(&config, env.clone(), Arc::new(|| false)))
             .await
             .expect("the application starts");
 
@@ -256,7 +258,7 @@ impl Gateway {
             config,
             dir,
             env,
-            app,
+            app: Box::new(app),
             _listeners: listeners,
         }
     }
