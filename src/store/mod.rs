@@ -21,6 +21,7 @@ pub mod faulty_store;
 pub mod file;
 mod file_core;
 pub mod file_layer;
+pub mod file_look;
 mod file_open;
 pub mod file_recover;
 mod halves;

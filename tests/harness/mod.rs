@@ -15,10 +15,12 @@
 
 pub mod certificates;
 pub mod clients;
+pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
 pub mod in_process;
+pub mod lines;
 pub mod metrics;
 pub mod nginx;
 pub mod peers;
