@@ -115,9 +115,10 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
+    /// Boxed, because futures hold gateways.
+    pub app: Box<App>,
     /// Access log and traces.
     pub records: Records,
-    pub app: App,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -206,7 +207,8 @@ impl Gateway {
             keyring,
             log,
         };
-        let app = App::build(&config, env.clone(), Arc::new(|| false))
+        // Boxed, because futures hold it.
+        let app = Box::pin(App::build(&config, env.clone(), Arc::new(|| false)))
             .await
             .expect("the application starts");
 
@@ -265,7 +267,7 @@ impl Gateway {
             dir,
             env,
             records: app.records(),
-            app,
+            app: Box::new(app),
             _listeners: listeners,
         }
     }
