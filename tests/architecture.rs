@@ -46,7 +46,7 @@ const UNITS: &[Unit] = &[
         "keys",
         1,
         &["clock"],
-        &["serde", "serde_json", "thiserror", "uuid"],
+        &["schemars", "serde", "serde_json", "thiserror", "uuid"],
     ),
     unit(
         "token",
@@ -71,6 +71,7 @@ const UNITS: &[Unit] = &[
             "argon2",
             "base64",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "subtle",
@@ -114,7 +115,15 @@ const UNITS: &[Unit] = &[
         "telemetry",
         2,
         &["clock", "log_id", "token"],
-        &["log", "prometheus", "ring", "serde_json"],
+        &[
+            "log",
+            "opentelemetry_proto",
+            "prometheus",
+            "prost",
+            "ring",
+            "serde_json",
+            "ureq",
+        ],
     ),
     unit(
         "http",
@@ -148,6 +157,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "arc_swap",
+            "async_trait",
             "base64",
             "bytes",
             "ring",
@@ -171,6 +181,7 @@ const UNITS: &[Unit] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tokio",
         ],
     ),
     unit(
@@ -223,6 +234,7 @@ const UNITS: &[Unit] = &[
             "form_urlencoded",
             "http",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "subtle",
