@@ -1,6 +1,6 @@
 //! The guard around an application: what a connection may cost before, between and under requests.
 //!
-//! Per connection: one place among those of its source address, a TLS handshake in
+//! Per connection: one place among those of its source address and of all, a TLS handshake in
 //! `header_timeout`, each HTTP/1 request header in `header_timeout` (the first counts from the
 //! accept, the others from their first byte), an idle time of at most `keepalive_timeout` between
 //! requests, and no write that waits longer than `write_timeout`. A request body, a long answer and
@@ -20,6 +20,7 @@ use http::StatusCode;
 use pingora::apps::{
     HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
 };
+use pingora::http::ResponseHeader;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
@@ -47,6 +48,8 @@ const TOO_LARGE: (StatusCode, &str) = (
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "the request header is far larger than this server accepts; send fewer or shorter fields",
 );
+
+const FULL: &str = "this server has no room for another request now; try again later";
 
 /// Deadlines and sizes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -292,6 +295,22 @@ struct Streams<A> {
     conn: Arc<ConnState>,
 }
 
+impl<A> Streams<A> {
+    /// Answers a stream for which there is no room.
+    async fn refuse(&self, mut session: ServerSession) {
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, FULL, self.conn.peer());
+        (self.guard.shared.refusals)(&refusal);
+        let (parts, _body) = refusal.response().into_parts();
+        let header = Box::new(ResponseHeader::from(parts));
+        if session.write_response_header(header).await.is_ok() {
+            // Whoever is gone needs no answer.
+            let _gone = session
+                .write_response_body(refusal.problem().into(), true)
+                .await;
+        }
+    }
+}
+
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
     async fn process_new_http(
@@ -301,6 +320,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
     ) -> Option<ReusedHttpStream> {
         let _busy: Token = self.guard.stop().busy();
         session.set_write_timeout(Some(self.guard.shared.settings.write_timeout));
+        let Some(_place) = self.guard.sources.admit_stream() else {
+            self.refuse(session).await;
+            return None;
+        };
         self.guard.request(session, &self.conn, shutdown).await
     }
 

@@ -1,6 +1,7 @@
 //! The whole application in this process, on ephemeral ports, with a clock that the test drives.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -11,13 +12,17 @@ use portcullis::config::Config;
 use portcullis::keygen::{FixtureKeys, KeyGenerator};
 use portcullis::keys::{Actor, Algorithm, FreshKey, transition};
 use portcullis::lifecycle::Lifecycle;
-use portcullis::listeners::{Ephemeral, Shared, Sources, Stop, server_conf, start_on_ephemeral};
+use portcullis::listeners::{
+    Ephemeral, Shared, Sources, Stop, TlsSpec, server_conf, start_on_ephemeral,
+};
+use portcullis::store::file_layer::{FileLayer, RealLayer};
 use portcullis::store::{
     FileStore, FileStoreConfig, KeyStore, Keyring, MemoryStore, seal_fresh, write_new_kek,
 };
 use portcullis::telemetry::{Log, LogCapture};
 use portcullis::testing::ManualClock;
 
+use super::certificates::Certificates;
 use super::upstream::Upstream;
 use super::{ADMIN, CLIENT, OPERATOR, SECRET, VIEWER, metrics};
 
@@ -38,6 +43,10 @@ pub struct Options {
     pub clients: String,
     /// Keep the key set in files instead of memory.
     pub file_store: bool,
+    /// What those files are on.
+    pub layer: Arc<dyn FileLayer>,
+    /// One more worker, on HTTP/2 over TLS.
+    pub h2: bool,
     pub keygen: Arc<dyn KeyGenerator>,
     /// Wraps the store, for faults.
     pub wrap: Box<dyn FnOnce(Arc<dyn KeyStore>) -> Arc<dyn KeyStore>>,
@@ -63,6 +72,8 @@ impl Default for Options {
             upstreams: String::new(),
             clients: String::new(),
             file_store: false,
+            layer: Arc::new(RealLayer),
+            h2: false,
             keygen: Arc::new(FixtureKeys::new()),
             wrap: Box::new(|store| store),
             workers: 2,
@@ -99,6 +110,8 @@ pub struct Gateway {
     pub proxy: String,
     /// Of every worker, the first included.
     pub workers: Vec<String>,
+    /// Of the worker on HTTP/2, with the authority of its certificate.
+    pub h2: Option<(SocketAddr, PathBuf)>,
     pub admin: String,
     pub metrics: String,
     pub clock: Arc<ManualClock>,
@@ -216,6 +229,22 @@ impl Gateway {
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
+        let h2 = options.h2.then(|| {
+            let made = Certificates::make(dir.path());
+            let tls = TlsSpec {
+                cert_file: made.cert,
+                key_file: made.key,
+                client_ca_file: None,
+                h2: true,
+            };
+            let gateway = app.gateway(&config.listeners.proxy[0], 0);
+            let listener =
+                start_on_ephemeral(http_proxy(&conf, gateway), Some(tls), &sources, &shared)
+                    .expect("a worker");
+            let address = listener.address;
+            listeners.push(listener);
+            (address, made.ca)
+        });
         let admin =
             start_on_ephemeral(app.admin(), None, &sources, &shared).expect("the admin listener");
         let metrics = start_on_ephemeral(app.metrics_app(), None, &sources, &shared)
@@ -228,6 +257,7 @@ impl Gateway {
         Self {
             proxy: workers[0].clone(),
             workers,
+            h2,
             admin: admin_url,
             metrics: metrics_url,
             clock,
@@ -445,7 +475,9 @@ async fn store(
     );
     if options.file_store {
         let file = file_store(config, keyring, &clock, dir);
-        Arc::new(FileStore::create(file, &set).await.expect("a file store"))
+        let layer = Arc::clone(&options.layer);
+        let made = FileStore::create_on(file, layer, &set).await;
+        Arc::new(made.expect("a file store"))
     } else {
         Arc::new(MemoryStore::create(clock, &set).expect("a memory store"))
     }

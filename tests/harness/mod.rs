@@ -18,6 +18,7 @@ pub mod clients;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
+pub mod h2;
 pub mod in_process;
 pub mod metrics;
 pub mod nginx;
@@ -25,6 +26,7 @@ pub mod peers;
 pub mod process;
 pub mod raw;
 pub mod upstream;
+pub mod usage;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -135,6 +135,11 @@ impl RawClient {
         read.is_ok_and(|read| read > 0)
     }
 
+    /// Waits for the end of the connection, however long that takes.
+    pub async fn ended(&mut self) {
+        while self.read_more().await {}
+    }
+
     /// Whether the other side closes the connection within a while, saying nothing more.
     pub async fn closes(&mut self) -> bool {
         let ending = async { while self.read_more().await {} };
