@@ -256,7 +256,7 @@ async function check(r) {
     if (part.length != 3) { r.return(401); return; }
     const header = JSON.parse(Buffer.from(part[0], 'base64url'));
     if (!KEYS[header.alg]) { r.return(401); return; }
-    const [kind, how] = HOW[header.alg];
+    const kind = HOW[header.alg][0], how = HOW[header.alg][1];
     const key = await crypto.subtle.importKey('spki', Buffer.from(KEYS[header.alg], 'base64'), kind, false,
                                               ['verify']);
     const good = await crypto.subtle.verify(how, key, Buffer.from(part[2], 'base64url'),

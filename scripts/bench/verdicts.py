@@ -135,7 +135,7 @@ def below_admin(path):
 def judge(case, status, seen):
     """Whether an answer is right, and what to show of it. `seen` is what the upstream got."""
     if status != 200 or seen is None:
-        return case.right != ACCEPT and 400 <= status < 500, str(status or "no answer")
+        return case.right != ACCEPT and 300 <= status < 500, str(status or "no answer")
     subjects = [value for name, value in seen["headers"]
                 if name.lower().replace("_", "-") == "x-auth-subject"]
     if case.upstream and "admin" in case.upstream:

@@ -8,6 +8,8 @@ use crate::log_id::LogId;
 use crate::telemetry::InFlight;
 use crate::token::Claims;
 
+use super::body::BodyCount;
+
 /// State of one request.
 #[derive(Debug)]
 pub struct RequestContext {
@@ -19,8 +21,8 @@ pub struct RequestContext {
     pub(super) in_flight: Option<InFlight>,
     /// The claims and the key's permit, once admitted.
     pub(super) admitted: Option<(Arc<Claims>, Permit)>,
-    /// Bytes of the request body forwarded so far.
-    pub(super) body_bytes: u64,
+    /// The request body so far.
+    pub(super) body: BodyCount,
     /// Endpoints tried.
     pub(super) tries: usize,
     pub(super) upstream_started: Option<Instant>,
@@ -38,7 +40,7 @@ impl RequestContext {
             local: false,
             in_flight: None,
             admitted: None,
-            body_bytes: 0,
+            body: BodyCount::default(),
             tries: 0,
             upstream_started: None,
             answered: None,

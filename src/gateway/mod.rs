@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod bearer;
+mod body;
 mod context;
 mod failure;
 mod forged;
@@ -188,12 +189,9 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if ctx.body_bytes > self.parts.limits.max_body_bytes {
-            return Err(Error::explain(
-                ErrorType::HTTPStatus(413),
-                "the request body is too large",
-            ));
+        if let Some(piece) = body {
+            let most = self.parts.limits.max_body_bytes;
+            ctx.body.take(piece.len(), ctx.started.elapsed(), most)?;
         }
         ctx.check_not_purged()
     }

@@ -1,5 +1,6 @@
 //! A client that speaks HTTP/2 frame by frame over TLS, for what no client library would send.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -217,6 +218,27 @@ impl H2Client {
             }
         }
         Ended::Closed
+    }
+
+    /// The statuses of the next `count` streams that end; 0 stands for a reset.
+    pub async fn statuses(&mut self, count: usize) -> Vec<u16> {
+        let mut open: BTreeMap<u32, u16> = BTreeMap::new();
+        let mut ended = Vec::new();
+        let reading = async {
+            while ended.len() < count {
+                let frame = self.frame().await.expect("the connection goes on");
+                if frame.kind == HEADERS {
+                    let status = status_in(&frame.payload);
+                    open.entry(frame.stream).or_insert(status);
+                }
+                let is_last = matches!(frame.kind, HEADERS | DATA) && frame.flags & END_STREAM != 0;
+                if is_last || frame.kind == RST_STREAM {
+                    ended.push(open.remove(&frame.stream).unwrap_or_default());
+                }
+            }
+        };
+        timeout(PATIENCE, reading).await.expect("ends in time");
+        ended
     }
 
     /// A token for the client that every test configuration knows.

@@ -43,6 +43,9 @@ fn kinds(good: &str, purged: &str) -> Vec<(&'static str, String, &'static [u16])
         format!("POST /hello HTTP/1.1\r\nHost: a\r\n{}{fields}\r\n{body}", bearer(good))
     };
     let chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(10_000));
+    let few_chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(1_900));
+    let fair_chunks = format!("{}0\r\n\r\n", format!("28\r\n{}\r\n", "x".repeat(40)).repeat(1_000));
+    let extended = format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(60_000));
     let many_fields: String = (0..95).map(|n| format!("x-{n}: {}\r\n", "y".repeat(300))).collect();
     vec![
         ("a good token, known", get("/hello", &bearer(good)), &[200]),
@@ -62,7 +65,10 @@ fn kinds(good: &str, purged: &str) -> Vec<(&'static str, String, &'static [u16])
         ("a query of 30 KiB", get(&format!("/?{}", "a=b&".repeat(7_500)), &bearer(good)), &[200]),
         ("no route", get("//", ""), &[400]),
         ("60 KiB of header", get("/hello", &format!("X: {}\r\n", "z".repeat(60_000))), &[431]),
-        ("10,000 chunks of a byte", post("Transfer-Encoding: chunked\r\n", &chunks), &[200]),
+        ("10,000 chunks of a byte", post("Transfer-Encoding: chunked\r\n", &chunks), &[400]),
+        ("1,900 chunks of a byte", post("Transfer-Encoding: chunked\r\n", &few_chunks), &[200]),
+        ("1,000 chunks of 40 bytes", post("Transfer-Encoding: chunked\r\n", &fair_chunks), &[200]),
+        ("60 KiB of chunk extension", post("Transfer-Encoding: chunked\r\n", &extended), &[200, 400, 413]),
         ("a body of 60 KiB", post("Content-Length: 60000\r\n", &"x".repeat(60_000)), &[200]),
         ("an ambiguous length", post("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", ""), &[400]),
         ("JWKS", get("/.well-known/jwks.json", ""), &[200]),

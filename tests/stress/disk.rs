@@ -96,7 +96,7 @@ async fn every_call_of_the_store_may_fail_under_a_rotation_and_a_purge() {
         file_store: true,
         layer: Arc::new(layer.clone()),
         token_ttl: "2h",
-        keys: "  rotation_interval: 3650d\n".to_owned(),
+        keys: "  rotation_interval: 366d\n".to_owned(),
         ..Options::default()
     })
     .await;
