@@ -50,7 +50,11 @@ impl BodyCount {
     const fn is_crumbled(&self, since: Duration) -> bool {
         self.pieces > FREE_PIECES
             && self.bytes < self.pieces.saturating_mul(FEWEST_BYTES)
-            && self.pieces > since.as_secs().saturating_add(1).saturating_mul(SLOW_PIECES)
+            && self.pieces
+                > since
+                    .as_secs()
+                    .saturating_add(1)
+                    .saturating_mul(SLOW_PIECES)
     }
 }
 

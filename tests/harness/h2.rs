@@ -163,16 +163,18 @@ impl H2Client {
         fields: &[(&str, &str)],
         body: &[u8],
     ) -> Ended {
-        let block = block(&[
+        let block = block(
             &[
-                (":method", method),
-                (":scheme", "https"),
-                (":path", path),
-                (":authority", "localhost"),
-            ],
-            fields,
-        ]
-        .concat());
+                &[
+                    (":method", method),
+                    (":scheme", "https"),
+                    (":path", path),
+                    (":authority", "localhost"),
+                ],
+                fields,
+            ]
+            .concat(),
+        );
         self.request_of(&block, body).await
     }
 
@@ -244,8 +246,11 @@ impl H2Client {
     /// A token for the client that every test configuration knows.
     pub async fn token(&mut self) -> String {
         use base64::Engine as _;
-        let basic = base64::engine::general_purpose::STANDARD
-            .encode(format!("{}:{}", super::CLIENT, super::SECRET));
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!(
+            "{}:{}",
+            super::CLIENT,
+            super::SECRET
+        ));
         let basic = format!("Basic {basic}");
         let fields = [
             ("authorization", basic.as_str()),
@@ -325,7 +330,10 @@ fn status_in(block: &[u8]) -> u16 {
         [0x08 | 0x18 | 0x48, length, value @ ..] => {
             let text = &value[..usize::from(length & 0x7f)];
             if length & 0x80 == 0 {
-                std::str::from_utf8(text).expect("digits").parse().expect("a status")
+                std::str::from_utf8(text)
+                    .expect("digits")
+                    .parse()
+                    .expect("a status")
             } else {
                 huffman_digits(text)
             }

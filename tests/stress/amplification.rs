@@ -38,45 +38,165 @@ fn kinds(good: &str, purged: &str) -> Vec<(&'static str, String, &'static [u16])
     let other = encode([7; 64]);
     let nested = format!("{}1{}", "[".repeat(2900), "]".repeat(2900));
     let unknown = encode(r#"{"alg":"ES256","kid":"nobody","typ":"at+jwt"}"#);
-    let crowded = format!(r#"{{"alg":"ES256","kid":"{}","typ":"at+jwt"{}}}"#, kid(good), r#","a":1"#.repeat(700));
+    let crowded = format!(
+        r#"{{"alg":"ES256","kid":"{}","typ":"at+jwt"{}}}"#,
+        kid(good),
+        r#","a":1"#.repeat(700)
+    );
     let post = |fields: &str, body: &str| {
-        format!("POST /hello HTTP/1.1\r\nHost: a\r\n{}{fields}\r\n{body}", bearer(good))
+        format!(
+            "POST /hello HTTP/1.1\r\nHost: a\r\n{}{fields}\r\n{body}",
+            bearer(good)
+        )
     };
     let chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(10_000));
     let few_chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(1_900));
-    let fair_chunks = format!("{}0\r\n\r\n", format!("28\r\n{}\r\n", "x".repeat(40)).repeat(1_000));
+    let fair_chunks = format!(
+        "{}0\r\n\r\n",
+        format!("28\r\n{}\r\n", "x".repeat(40)).repeat(1_000)
+    );
     let extended = format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(60_000));
-    let many_fields: String = (0..95).map(|n| format!("x-{n}: {}\r\n", "y".repeat(300))).collect();
+    let many_fields: String = (0..95)
+        .map(|n| format!("x-{n}: {}\r\n", "y".repeat(300)))
+        .collect();
     vec![
         ("a good token, known", get("/hello", &bearer(good)), &[200]),
         ("no token", get("/hello", ""), &[401]),
-        ("another signature", get("/hello", &bearer(&format!("{signed}.{other}"))), &[401]),
-        ("another signature, purged key", get("/hello", &bearer(&format!("{purged_signed}.{other}"))), &[401]),
-        ("a purged key's token", get("/hello", &bearer(purged)), &[401]),
-        ("an unknown key", get("/hello", &bearer(&format!("{unknown}.e30.{signature}"))), &[401]),
-        ("8 KiB of token", get("/hello", &bearer(&"a".repeat(8192))), &[401]),
-        ("8 KiB of dots", get("/hello", &bearer(&".".repeat(8192))), &[401]),
-        ("a header 2,900 deep", get("/hello", &bearer(&format!("{}.e30.{signature}", encode(nested)))), &[401]),
-        ("a header with 700 names twice", get("/hello", &bearer(&format!("{}.e30.{signature}", encode(crowded)))), &[401]),
-        ("20 KiB of Authorization", get("/hello", &bearer(&"b".repeat(20_000))), &[400]),
-        ("95 fields, 29 KiB", get("/hello", &format!("{}{many_fields}", bearer(good))), &[200]),
-        ("a path of 10,000 encoded letters", get(&format!("/{}", "%41".repeat(10_000)), &bearer(good)), &[200]),
-        ("a path of 15,000 segments", get(&"/a".repeat(15_000), &bearer(good)), &[200]),
-        ("a query of 30 KiB", get(&format!("/?{}", "a=b&".repeat(7_500)), &bearer(good)), &[200]),
+        (
+            "another signature",
+            get("/hello", &bearer(&format!("{signed}.{other}"))),
+            &[401],
+        ),
+        (
+            "another signature, purged key",
+            get("/hello", &bearer(&format!("{purged_signed}.{other}"))),
+            &[401],
+        ),
+        (
+            "a purged key's token",
+            get("/hello", &bearer(purged)),
+            &[401],
+        ),
+        (
+            "an unknown key",
+            get("/hello", &bearer(&format!("{unknown}.e30.{signature}"))),
+            &[401],
+        ),
+        (
+            "8 KiB of token",
+            get("/hello", &bearer(&"a".repeat(8192))),
+            &[401],
+        ),
+        (
+            "8 KiB of dots",
+            get("/hello", &bearer(&".".repeat(8192))),
+            &[401],
+        ),
+        (
+            "a header 2,900 deep",
+            get(
+                "/hello",
+                &bearer(&format!("{}.e30.{signature}", encode(nested))),
+            ),
+            &[401],
+        ),
+        (
+            "a header with 700 names twice",
+            get(
+                "/hello",
+                &bearer(&format!("{}.e30.{signature}", encode(crowded))),
+            ),
+            &[401],
+        ),
+        (
+            "20 KiB of Authorization",
+            get("/hello", &bearer(&"b".repeat(20_000))),
+            &[400],
+        ),
+        (
+            "95 fields, 29 KiB",
+            get("/hello", &format!("{}{many_fields}", bearer(good))),
+            &[200],
+        ),
+        (
+            "a path of 10,000 encoded letters",
+            get(&format!("/{}", "%41".repeat(10_000)), &bearer(good)),
+            &[200],
+        ),
+        (
+            "a path of 15,000 segments",
+            get(&"/a".repeat(15_000), &bearer(good)),
+            &[200],
+        ),
+        (
+            "a query of 30 KiB",
+            get(&format!("/?{}", "a=b&".repeat(7_500)), &bearer(good)),
+            &[200],
+        ),
         ("no route", get("//", ""), &[400]),
-        ("60 KiB of header", get("/hello", &format!("X: {}\r\n", "z".repeat(60_000))), &[431]),
-        ("10,000 chunks of a byte", post("Transfer-Encoding: chunked\r\n", &chunks), &[400]),
-        ("1,900 chunks of a byte", post("Transfer-Encoding: chunked\r\n", &few_chunks), &[200]),
-        ("1,000 chunks of 40 bytes", post("Transfer-Encoding: chunked\r\n", &fair_chunks), &[200]),
-        ("60 KiB of chunk extension", post("Transfer-Encoding: chunked\r\n", &extended), &[200, 400, 413]),
-        ("a body of 60 KiB", post("Content-Length: 60000\r\n", &"x".repeat(60_000)), &[200]),
-        ("an ambiguous length", post("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", ""), &[400]),
+        (
+            "60 KiB of header",
+            get("/hello", &format!("X: {}\r\n", "z".repeat(60_000))),
+            &[431],
+        ),
+        (
+            "10,000 chunks of a byte",
+            post("Transfer-Encoding: chunked\r\n", &chunks),
+            &[400],
+        ),
+        (
+            "1,900 chunks of a byte",
+            post("Transfer-Encoding: chunked\r\n", &few_chunks),
+            &[200],
+        ),
+        (
+            "1,000 chunks of 40 bytes",
+            post("Transfer-Encoding: chunked\r\n", &fair_chunks),
+            &[200],
+        ),
+        (
+            "60 KiB of chunk extension",
+            post("Transfer-Encoding: chunked\r\n", &extended),
+            &[200, 400, 413],
+        ),
+        (
+            "a body of 60 KiB",
+            post("Content-Length: 60000\r\n", &"x".repeat(60_000)),
+            &[200],
+        ),
+        (
+            "an ambiguous length",
+            post("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", ""),
+            &[400],
+        ),
         ("JWKS", get("/.well-known/jwks.json", ""), &[200]),
-        ("metadata", get("/.well-known/oauth-authorization-server", ""), &[200]),
-        ("a token request", token_request(&format!("demo:{SECRET}"), ""), &[200]),
+        (
+            "metadata",
+            get("/.well-known/oauth-authorization-server", ""),
+            &[200],
+        ),
+        (
+            "a token request",
+            token_request(&format!("demo:{SECRET}"), ""),
+            &[200],
+        ),
         ("a wrong secret", token_request("demo:wrong", ""), &[401]),
-        ("a token request with 5,000 parameters", token_request("demo:wrong", &(0..5_000).fold(String::new(), |all, n| format!("{all}&a{n}=b"))), &[400, 401, 413]),
-        ("a token request with 1,000 scopes", token_request(&format!("demo:{SECRET}"), &format!("&scope={}", "read+".repeat(1_000))), &[400]),
+        (
+            "a token request with 5,000 parameters",
+            token_request(
+                "demo:wrong",
+                &(0..5_000).fold(String::new(), |all, n| format!("{all}&a{n}=b")),
+            ),
+            &[400, 401, 413],
+        ),
+        (
+            "a token request with 1,000 scopes",
+            token_request(
+                &format!("demo:{SECRET}"),
+                &format!("&scope={}", "read+".repeat(1_000)),
+            ),
+            &[400],
+        ),
     ]
 }
 
@@ -107,7 +227,11 @@ async fn cost(gateway: &Process, request: &str, right: &[u16]) -> f64 {
                     client.answer(false).await.expect("an answer")
                 }
             };
-            assert!(right.contains(&answer.status), "{}: {answer:?}", &request[..60]);
+            assert!(
+                right.contains(&answer.status),
+                "{}: {answer:?}",
+                &request[..60]
+            );
             if answer.header("connection") == Some("close") {
                 client = RawClient::connect(&url).await;
             }
@@ -129,7 +253,10 @@ async fn no_request_takes_a_hundred_times_the_processor_time_of_a_good_one() {
         let micros = cost(&gateway, &request, right).await;
         let ratio = micros / *baseline.get_or_insert(micros);
         println!("| {name} | {micros:.0} | {ratio:.1} |");
-        assert!(ratio < MOST, "{name}: {micros:.0} µs, {ratio:.0} times a good request");
+        assert!(
+            ratio < MOST,
+            "{name}: {micros:.0} µs, {ratio:.0} times a good request"
+        );
     }
 }
 

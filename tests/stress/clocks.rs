@@ -27,7 +27,10 @@ fn moments(now: Timestamp) -> Vec<(&'static str, Timestamp)> {
         ("2106, the last second of 32 bits", at(i64::from(u32::MAX))),
         ("2106, the first beyond", at(i64::from(u32::MAX) + 1)),
         ("9999", at(253_402_300_799)),
-        ("the end of all milliseconds", Timestamp::from_millis(i64::MAX)),
+        (
+            "the end of all milliseconds",
+            Timestamp::from_millis(i64::MAX),
+        ),
     ]
 }
 
@@ -65,12 +68,18 @@ async fn jump_about(steady_clock: bool) {
             assert!(status < 500, "{name}: {path}: {answer}");
         }
         let (status, answer) = gateway.admin_post("/admin/v1/keys/rotate", json!({})).await;
-        assert!(status == 200 || answer["log_id"].is_string(), "{name}: {answer}");
+        assert!(
+            status == 200 || answer["log_id"].is_string(),
+            "{name}: {answer}"
+        );
         let live = gateway.lifecycle.current_set();
         assert!(
             live.active.public.kid.as_str() != kid(&dead)
                 && live.pending.public.kid.as_str() != kid(&dead)
-                && live.deprecated.iter().all(|one| one.public.kid.as_str() != kid(&dead)),
+                && live
+                    .deprecated
+                    .iter()
+                    .all(|one| one.public.kid.as_str() != kid(&dead)),
             "{name}: the purged key is back"
         );
         let jwks = String::from_utf8_lossy(&gateway.jwks().await).into_owned();

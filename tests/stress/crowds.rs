@@ -6,13 +6,13 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::harness::certificates::Certificates;
 use super::harness::h2::{END_HEADERS, END_STREAM, HEADERS, block, frame};
 use super::harness::process::Setup;
 use super::harness::raw::RawClient;
 use super::harness::upstream::Upstream;
 use super::harness::usage::open_files;
 use super::harness::{Process, eventually, metrics};
-use super::harness::certificates::Certificates;
 
 /// Open files of the process: `Descriptors::of(544, 1)` leaves clients 64 places.
 const FILES: u32 = 544;
@@ -92,7 +92,10 @@ async fn a_crowd_of_connections_shuts_nobody_out_of_the_admin_listener() {
     let served = || async {
         let mut client = RawClient::connect(&gateway.proxy.to_string()).await;
         client.send(&get).await;
-        client.answer(false).await.filter(|answer| answer.status == 401)
+        client
+            .answer(false)
+            .await
+            .filter(|answer| answer.status == 401)
     };
     eventually("there is room again", served).await;
     assert_eq!(gateway.status(&gateway.token().await).await, 200);
@@ -145,7 +148,8 @@ async fn streams_of_http2_take_places_too() {
     // Six connections and so many streams as fit; the rest is told to come again.
     let refused = || async {
         let lines = gateway.log_lines();
-        let full = |line: &&serde_json::Value| line.to_string().contains("no room for another request");
+        let full =
+            |line: &&serde_json::Value| line.to_string().contains("no room for another request");
         (lines.iter().filter(full).count() > 0).then_some(())
     };
     eventually("streams are refused", refused).await;

@@ -18,7 +18,10 @@ const MOST_CALLS: u64 = 200;
 
 fn the_line(gateway: &Gateway, log_id: &str) -> Value {
     let lines = gateway.log.lines();
-    let named: Vec<&Value> = lines.iter().filter(|line| line["log_id"] == log_id).collect();
+    let named: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["log_id"] == log_id)
+        .collect();
     assert_eq!(named.len(), 1, "{log_id}: {named:?}");
     named[0].clone()
 }
@@ -35,7 +38,12 @@ enum Outcome {
 }
 
 /// Rotates, or rotates and purges, with a fault; checks everything that a caller could see.
-async fn attempt(gateway: &Gateway, layer: &FaultyLayer, fault: Fault, purge: bool) -> Option<Outcome> {
+async fn attempt(
+    gateway: &Gateway,
+    layer: &FaultyLayer,
+    fault: Fault,
+    purge: bool,
+) -> Option<Outcome> {
     // Out of every idempotency window, so that each attempt is one of its own.
     gateway.clock.advance(Duration::from_secs(3600));
     gateway.lifecycle.tick().await.expect("upkeep");
@@ -59,15 +67,27 @@ async fn attempt(gateway: &Gateway, layer: &FaultyLayer, fault: Fault, purge: bo
     let outcome = if status == 200 {
         Outcome::Done
     } else {
-        assert_eq!((status, &answer["code"]), (500, &json!("ROTATION_FAILED")), "{fault:?}: {answer}");
+        assert_eq!(
+            (status, &answer["code"]),
+            (500, &json!("ROTATION_FAILED")),
+            "{fault:?}: {answer}"
+        );
         let log_id = answer["log_id"].as_str().expect("a Log ID");
         let line = the_line(gateway, log_id);
         let cause = line["cause"].as_str().unwrap_or_default();
         assert!(!cause.is_empty(), "{line}");
-        assert_eq!(during, (200, kid(&token)), "{fault:?}: the old keys are in force");
+        assert_eq!(
+            during,
+            (200, kid(&token)),
+            "{fault:?}: the old keys are in force"
+        );
         assert_eq!(gateway.jwks().await, jwks, "{fault:?}");
         // Healed, the next look at the store says how it was.
-        gateway.lifecycle.tick().await.expect("the disk is well again");
+        gateway
+            .lifecycle
+            .tick()
+            .await
+            .expect("the disk is well again");
         if gateway.lifecycle.current_set().revision == before.revision {
             Outcome::Refused
         } else {
@@ -75,16 +95,35 @@ async fn attempt(gateway: &Gateway, layer: &FaultyLayer, fault: Fault, purge: bo
         }
     };
     // It works again without a restart, and says so.
-    let expected = if purge && outcome != Outcome::Refused { 401 } else { 200 };
-    assert_eq!(gateway.status(&token).await, expected, "{fault:?}: {outcome:?}");
+    let expected = if purge && outcome != Outcome::Refused {
+        401
+    } else {
+        200
+    };
+    assert_eq!(
+        gateway.status(&token).await,
+        expected,
+        "{fault:?}: {outcome:?}"
+    );
     let seen = gateway.lifecycle.current_set().revision;
-    let again = if purge { json!({ "purge": true, "seen_revision": seen }) } else { json!({}) };
+    let again = if purge {
+        json!({ "purge": true, "seen_revision": seen })
+    } else {
+        json!({})
+    };
     let (status, answer) = gateway.admin_post(ROTATE, again).await;
     assert_eq!(status, 200, "{fault:?}: {answer}");
     if outcome == Outcome::Refused {
-        assert_eq!(answer["changed"], true, "{fault:?}: a failure opens no window");
+        assert_eq!(
+            answer["changed"], true,
+            "{fault:?}: a failure opens no window"
+        );
     }
-    assert_eq!(gateway.status(&token).await, if purge { 401 } else { 200 }, "{fault:?}");
+    assert_eq!(
+        gateway.status(&token).await,
+        if purge { 401 } else { 200 },
+        "{fault:?}"
+    );
     assert_eq!(gateway.status(&gateway.token().await).await, 200);
     Some(outcome)
 }

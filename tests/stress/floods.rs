@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use super::Secure;
 use super::harness::h2::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, H2Client, HEADERS, PING, PRIORITY,
-    RST_STREAM, SETTINGS, WINDOW_UPDATE, block, frame, integer,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, H2Client, HEADERS, PING, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, block, frame, integer,
 };
 use super::harness::usage::rss_kib;
 
@@ -35,32 +35,56 @@ impl Attack {
 
     fn open(&mut self, flags: u8) -> (u32, Vec<u8>) {
         let stream = self.next();
-        (stream, frame(HEADERS, END_HEADERS | flags, stream, &self.get))
+        (
+            stream,
+            frame(HEADERS, END_HEADERS | flags, stream, &self.get),
+        )
     }
 }
 
 /// Name, frames of one step, and what a step sends.
 const FLOODS: [(&str, usize, Step); 16] = [
-    ("requests that are reset at once (CVE-2023-44487)", 2, |attack| {
-        let (stream, mut bytes) = attack.open(END_STREAM);
-        bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
-        bytes
-    }),
-    ("requests that make us reset: WINDOW_UPDATE of 0 (CVE-2025-8671)", 2, |attack| {
-        let (stream, mut bytes) = attack.open(END_STREAM);
-        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &[0; 4]));
-        bytes
-    }),
-    ("requests that make us reset: a window beyond its most", 2, |attack| {
-        let (stream, mut bytes) = attack.open(END_STREAM);
-        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffff_u32.to_be_bytes()));
-        bytes
-    }),
-    ("requests that make us reset: DATA after the end", 2, |attack| {
-        let (stream, mut bytes) = attack.open(END_STREAM);
-        bytes.extend(frame(DATA, 0, stream, b"x"));
-        bytes
-    }),
+    (
+        "requests that are reset at once (CVE-2023-44487)",
+        2,
+        |attack| {
+            let (stream, mut bytes) = attack.open(END_STREAM);
+            bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
+            bytes
+        },
+    ),
+    (
+        "requests that make us reset: WINDOW_UPDATE of 0 (CVE-2025-8671)",
+        2,
+        |attack| {
+            let (stream, mut bytes) = attack.open(END_STREAM);
+            bytes.extend(frame(WINDOW_UPDATE, 0, stream, &[0; 4]));
+            bytes
+        },
+    ),
+    (
+        "requests that make us reset: a window beyond its most",
+        2,
+        |attack| {
+            let (stream, mut bytes) = attack.open(END_STREAM);
+            bytes.extend(frame(
+                WINDOW_UPDATE,
+                0,
+                stream,
+                &0x7fff_ffff_u32.to_be_bytes(),
+            ));
+            bytes
+        },
+    ),
+    (
+        "requests that make us reset: DATA after the end",
+        2,
+        |attack| {
+            let (stream, mut bytes) = attack.open(END_STREAM);
+            bytes.extend(frame(DATA, 0, stream, b"x"));
+            bytes
+        },
+    ),
     ("requests that depend on themselves", 2, |attack| {
         let (stream, mut bytes) = attack.open(END_STREAM);
         let mut payload = stream.to_be_bytes().to_vec();
@@ -74,13 +98,17 @@ const FLOODS: [(&str, usize, Step); 16] = [
         let bad = block(&[(":method", "GET"), ("Upper", "x")]);
         frame(HEADERS, END_HEADERS | END_STREAM, stream, &bad)
     }),
-    ("CONTINUATION without an end (CVE-2024-27316)", 1, |attack| {
-        if attack.stream == 0 {
-            attack.stream = 1;
-            return frame(HEADERS, END_STREAM, 1, &attack.get.clone());
-        }
-        frame(CONTINUATION, 0, 1, &block(&[("x", "y")]))
-    }),
+    (
+        "CONTINUATION without an end (CVE-2024-27316)",
+        1,
+        |attack| {
+            if attack.stream == 0 {
+                attack.stream = 1;
+                return frame(HEADERS, END_STREAM, 1, &attack.get.clone());
+            }
+            frame(CONTINUATION, 0, 1, &block(&[("x", "y")]))
+        },
+    ),
     ("empty CONTINUATION", 1, |attack| {
         if attack.stream == 0 {
             attack.stream = 1;
@@ -95,19 +123,31 @@ const FLOODS: [(&str, usize, Step); 16] = [
         }
         frame(DATA, 0, 1, &[])
     }),
-    ("SETTINGS (CVE-2019-9515)", 1, |_| frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])),
-    ("settings that change the window of every stream", 2, |attack| {
-        let (_stream, mut bytes) = attack.open(0);
-        bytes.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]));
-        bytes
+    ("SETTINGS (CVE-2019-9515)", 1, |_| {
+        frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])
     }),
-    ("PING (CVE-2019-9512)", 1, |_| frame(PING, 0, 0, b"12345678")),
+    (
+        "settings that change the window of every stream",
+        2,
+        |attack| {
+            let (_stream, mut bytes) = attack.open(0);
+            bytes.extend(frame(SETTINGS, 0, 0, &[0, 4, 0, 1, 0, 0]));
+            bytes
+        },
+    ),
+    ("PING (CVE-2019-9512)", 1, |_| {
+        frame(PING, 0, 0, b"12345678")
+    }),
     ("PRIORITY", 1, |attack| {
         let stream = attack.next();
         frame(PRIORITY, 0, stream, &[0, 0, 0, 0, 16])
     }),
-    ("frames of an unknown type", 1, |_| frame(0xfa, 0xff, 0, &[0; 16])),
-    ("WINDOW_UPDATE of the connection", 1, |_| frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())),
+    ("frames of an unknown type", 1, |_| {
+        frame(0xfa, 0xff, 0, &[0; 16])
+    }),
+    ("WINDOW_UPDATE of the connection", 1, |_| {
+        frame(WINDOW_UPDATE, 0, 0, &1_u32.to_be_bytes())
+    }),
 ];
 
 fn get(token: &str) -> Vec<u8> {
@@ -122,7 +162,14 @@ fn get(token: &str) -> Vec<u8> {
 }
 
 /// Sends a flood, reading what comes unless `deaf`; how many frames were taken.
-async fn flood(client: &mut H2Client, frames: usize, step: Step, size: usize, token: &str, deaf: bool) -> usize {
+async fn flood(
+    client: &mut H2Client,
+    frames: usize,
+    step: Step,
+    size: usize,
+    token: &str,
+    deaf: bool,
+) -> usize {
     let mut attack = Attack {
         stream: 0,
         get: get(token),
@@ -186,7 +233,9 @@ async fn no_flood_of_frames_stops_or_swells_the_gateway() {
     }
     // Nothing of it is left: as many floods again need no more memory.
     let lines = gateway.process.log_lines();
-    let panics = lines.iter().filter(|line| line.to_string().contains("panicked"));
+    let panics = lines
+        .iter()
+        .filter(|line| line.to_string().contains("panicked"));
     assert_eq!(panics.count(), 0);
 }
 

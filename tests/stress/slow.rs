@@ -83,13 +83,16 @@ async fn a_header_that_never_ends_is_closed_within_ten_seconds() {
 
 /// One request after the other, for `time`: latencies in milliseconds.
 async fn latencies(gateway: &Process, token: &str, time: Duration) -> Vec<f64> {
-    let request = format!(
-        "GET /hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n"
-    );
+    let request =
+        format!("GET /hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
     let over = Arc::new(AtomicBool::new(false));
     let mut clients = JoinSet::new();
     for _ in 0..4 {
-        let (request, over, url) = (request.clone(), Arc::clone(&over), gateway.proxy.to_string());
+        let (request, over, url) = (
+            request.clone(),
+            Arc::clone(&over),
+            gateway.proxy.to_string(),
+        );
         clients.spawn(async move {
             let mut client = RawClient::connect(&url).await;
             let mut found = Vec::new();
@@ -196,7 +199,11 @@ async fn default_deadlines_hold() {
         client.send(&hello).await;
         client.answer(false).await.expect("an answer");
         let started = Instant::now();
-        assert!(timeout(Duration::from_secs(90), client.ended()).await.is_ok());
+        assert!(
+            timeout(Duration::from_secs(90), client.ended())
+                .await
+                .is_ok()
+        );
         started.elapsed()
     };
     let unread = async {
