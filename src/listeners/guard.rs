@@ -20,10 +20,8 @@ use http::StatusCode;
 use pingora::apps::{
     HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp,
 };
-use pingora::http::ResponseHeader;
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
@@ -33,8 +31,9 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::head::{self, End, Patience, Waits};
 use super::sources::Sources;
-use super::stop::{Requests, Stop, Token};
+use super::stop::{Requests, Stop};
 use super::stream::GuardedStream;
+use super::streams::Streams;
 use crate::gateway::limits::Limits;
 use crate::http::{ConnState, Refusal};
 use crate::telemetry::WorkerMetrics;
@@ -48,8 +47,6 @@ const TOO_LARGE: (StatusCode, &str) = (
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
     "the request header is far larger than this server accepts; send fewer or shorter fields",
 );
-
-const FULL: &str = "this server has no room for another request now; try again later";
 
 /// Deadlines and sizes of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,11 +75,11 @@ impl From<&Limits> for GuardSettings {
 
 /// An application under guard: the [`ServerApp`] of a listener.
 pub struct Guarded<A> {
-    app: Arc<A>,
+    pub(super) app: Arc<A>,
     tls: Option<Acceptor>,
-    sources: Arc<Sources>,
-    shared: Shared,
-    options: HttpServerOptions,
+    pub(super) sources: Arc<Sources>,
+    pub(super) shared: Shared,
+    pub(super) options: HttpServerOptions,
     worker: Option<Arc<WorkerMetrics>>,
     requests: Arc<Requests>,
 }
@@ -185,7 +182,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         }
     }
 
-    async fn request(
+    pub(super) async fn request(
         &self,
         session: ServerSession,
         conn: &Arc<ConnState>,
@@ -273,10 +270,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             // client has read that it is to go.
             drop(busy);
             let stream = stream.expect_preface(settings.header_timeout);
-            let streams = Arc::new(Streams {
-                guard: Arc::clone(self),
-                conn,
-            });
+            let streams = Arc::new(Streams::new(Arc::clone(self), conn));
             streams.process_new(Box::new(stream), shutdown).await
         } else {
             self.serve_h1(Box::new(stream), &conn, shutdown).await;
@@ -286,53 +280,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
 
     async fn cleanup(&self) {
         self.app.http_cleanup().await;
-    }
-}
-
-/// The streams of one HTTP/2 connection. Pingora drives the connection and calls this for each.
-struct Streams<A> {
-    guard: Arc<Guarded<A>>,
-    conn: Arc<ConnState>,
-}
-
-impl<A> Streams<A> {
-    /// Answers a stream for which there is no room.
-    async fn refuse(&self, mut session: ServerSession) {
-        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, FULL, self.conn.peer());
-        (self.guard.shared.refusals)(&refusal);
-        let (parts, _body) = refusal.response().into_parts();
-        let header = Box::new(ResponseHeader::from(parts));
-        if session.write_response_header(header).await.is_ok() {
-            // Whoever is gone needs no answer.
-            let _gone = session
-                .write_response_body(refusal.problem().into(), true)
-                .await;
-        }
-    }
-}
-
-#[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let _busy: Token = self.guard.stop().busy();
-        session.set_write_timeout(Some(self.guard.shared.settings.write_timeout));
-        let Some(_place) = self.guard.sources.admit_stream() else {
-            self.refuse(session).await;
-            return None;
-        };
-        self.guard.request(session, &self.conn, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.guard.app.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.guard.options)
     }
 }
 

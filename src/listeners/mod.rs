@@ -20,6 +20,7 @@ mod sockets;
 mod sources;
 mod stop;
 mod stream;
+mod streams;
 mod tls;
 
 use std::sync::Arc;

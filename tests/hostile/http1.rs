@@ -656,7 +656,7 @@ pub(crate) fn methods(house: &House) -> Vec<Case> {
     let mut cases = Vec::new();
     for (method, verdict) in [
         ("TRACE", Refused(405)),
-        ("CONNECT", Refused(400)),
+        ("CONNECT", Refused(405)),
         ("get", Harmless),
         ("Get", Harmless),
         ("TRACK", Harmless),
@@ -684,7 +684,7 @@ pub(crate) fn methods(house: &House) -> Vec<Case> {
             Refused(401),
         ),
         ("TRACE", "", Refused(405)),
-        ("CONNECT", "", Refused(400)),
+        ("CONNECT", "", Refused(405)),
     ] {
         let request = format!("{method} /hello HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
         cases.push((
