@@ -13,7 +13,7 @@ export PORTCULLIS_PEERS := $(PEERS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test lint check bench bench-smoke bench-e2e bench-instructions dist ci bootstrap \
-        peers bench-peers tools clean-demo
+        peers bench-peers tools who-accepts soak false-refusals mutants clean-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,22 @@ bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, n
 bench-instructions: bootstrap bench-peers ## instructions per request under callgrind, token cached : no token asked
 	$(CARGO) build --profile dist --locked
 	scripts/bench-instructions $(ARGS)
+
+who-accepts: bootstrap peers bench-peers ## sixteen requests to this gateway, Envoy, HAProxy, nginx: who accepts what
+	$(CARGO) build --release --locked
+	scripts/who-accepts $(ARGS)
+
+soak: bootstrap peers ## an hour of mixed traffic: does memory grow, do descriptors leak (ARGS="--minutes 60")
+	$(CARGO) build --release --locked
+	scripts/soak $(ARGS)
+
+false-refusals: bootstrap peers bench-peers ## a million good requests through rotations at full rate: none may be refused
+	$(CARGO) build --release --locked
+	scripts/false-refusals $(ARGS)
+
+mutants: bootstrap ## break the code of token/, keys/ and store/ in small ways: is every one found (hours; ARGS="--minutes 30")
+	@scripts/bootstrap mutants
+	scripts/mutants $(ARGS)
 
 dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes minutes)
 	$(CARGO) build --profile dist --locked

@@ -116,11 +116,11 @@ def cases(rsa, ec, issuer):
         Case("`=` behind the signature", _request(fields=[_bearer(good + "=")]), REFUSE, "RFC 7515 §2",
              "the same, without a key"),
         Case("`/public/..%2fadmin` without a token", _request(path="/public/..%2fadmin"), EITHER,
-             "RFC 3986 §6.2.2", "gateway and service must read one path", outside),
+             "RFC 3986 §7.3", "gateway and service must read one path", outside),
     ]
 
 
-REMOVED = Case("a token whose key was removed, seen before", b"", REFUSE, "RFC 8725 §3.1",
+REMOVED = Case("a token whose key was removed, seen before", b"", REFUSE, "RFC 9068 §4",
                "removing a key has to end what was cached")
 
 
