@@ -212,8 +212,8 @@ async fn start(upstream: &Upstream) -> (Process, String, String) {
     (gateway, good, purged)
 }
 
-/// Processor time of one request, in microseconds.
-async fn cost(gateway: &Process, request: &str, right: &[u16]) -> f64 {
+/// Processor time of one request, in microseconds, the mean of so many.
+async fn cost(gateway: &Process, times: u32, request: &str, right: &[u16]) -> f64 {
     let url = gateway.proxy.to_string();
     let mut client = RawClient::connect(&url).await;
     let mut ask = async |times: u32| {
@@ -237,10 +237,10 @@ async fn cost(gateway: &Process, request: &str, right: &[u16]) -> f64 {
             }
         }
     };
-    ask(10).await;
+    ask(times.min(10)).await;
     let before = cpu_ns(gateway.pid());
-    ask(REQUESTS).await;
-    (cpu_ns(gateway.pid()) - before) as f64 / 1000.0 / f64::from(REQUESTS)
+    ask(times).await;
+    (cpu_ns(gateway.pid()) - before) as f64 / 1000.0 / f64::from(times)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -250,7 +250,7 @@ async fn no_request_takes_a_hundred_times_the_processor_time_of_a_good_one() {
     let mut baseline = None;
     println!("| request | µs | times a good one |");
     for (name, request, right) in kinds(&good, &purged) {
-        let micros = cost(&gateway, &request, right).await;
+        let micros = cost(&gateway, REQUESTS, &request, right).await;
         let ratio = micros / *baseline.get_or_insert(micros);
         println!("| {name} | {micros:.0} | {ratio:.1} |");
         assert!(
@@ -258,6 +258,58 @@ async fn no_request_takes_a_hundred_times_the_processor_time_of_a_good_one() {
             "{name}: {micros:.0} µs, {ratio:.0} times a good request"
         );
     }
+}
+
+/// The one exception, and only where an installation has a client secret that a person chose: each wrong
+/// secret costs an argon2id. At most four run at a time, the others are told to come again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_secrets_that_cost_a_slow_hash_are_bounded_in_number() {
+    let upstream = Upstream::of(axum::Router::new().fallback(|_: bytes::Bytes| async { "ok" }));
+    let hash = portcullis::clients::SecretHash::of_human(
+        b"correct horse battery staple",
+        &ring::rand::SystemRandom::new(),
+    );
+    let gateway = Process::start(&Setup {
+        clients: format!(
+            "  - {{ id: human, secret_hash: \"{}\", scopes: [read] }}\n",
+            hash.expect("a hash")
+        ),
+        ..Setup::new(upstream.address)
+    })
+    .await;
+    let good = gateway.token().await;
+    let wrong = token_request("nobody:wrong", "");
+    let known = get("/hello", &format!("Authorization: Bearer {good}\r\n"));
+    let good_micros = cost(&gateway, REQUESTS, &known, &[200]).await;
+    let wrong_micros = cost(&gateway, 10, &wrong, &[401]).await;
+    // A flood of them, one answer a connection.
+    let before = rss_kib(gateway.pid());
+    let mut flood = tokio::task::JoinSet::new();
+    for _ in 0..64 {
+        let (url, wrong) = (gateway.proxy.to_string(), wrong.clone());
+        flood.spawn(async move {
+            let mut client = RawClient::connect(&url).await;
+            client.send(&wrong).await;
+            client.answer(false).await.expect("an answer").status
+        });
+    }
+    let mut statuses = std::collections::BTreeMap::new();
+    let mut most = before;
+    while let Some(status) = flood.join_next().await {
+        *statuses.entry(status.unwrap()).or_insert(0) += 1;
+        most = most.max(rss_kib(gateway.pid()));
+    }
+    println!(
+        "a wrong secret with argon2id: {wrong_micros:.0} µs, {:.0} times a good request; of 64 at once {statuses:?}, {} KiB more",
+        wrong_micros / good_micros,
+        most - before
+    );
+    assert!(
+        statuses.keys().all(|status| [401, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert!(most - before < 160 * 1024, "{} KiB", most - before);
+    assert_eq!(gateway.status(&good).await, 200);
 }
 
 /// A crowd that all holds the same kind of request open: memory of one, in KiB.
