@@ -1,12 +1,5 @@
 //! The sixteen requests of `scripts/who-accepts`: our own column is right, whoever else is there.
 
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    reason = "a test fails by panicking, and says what it saw"
-)]
-
 mod harness;
 
 use std::path::Path;

@@ -362,7 +362,7 @@ async fn no_request_takes_a_hundred_times_the_memory_of_a_good_one() {
         let begin = begin.replace('@', &format!("Authorization: Bearer {good}\r\n"));
         let each = held(&gateway, begin.as_bytes(), parts).await;
         println!("| {name} | {each} |");
-        let limit = *baseline.get_or_insert(each.max(8)) as f64 * MOST;
+        let limit = *baseline.get_or_insert_with(|| each.max(8)) as f64 * MOST;
         assert!((each as f64) < limit, "{name}: {each} KiB");
     }
 }

@@ -103,7 +103,7 @@ async fn no_clock_brings_a_dead_key_back_or_ends_the_process() {
         PANICS.fetch_add(1, Ordering::SeqCst);
         before(info);
     }));
-    jump_about(true).await;
-    jump_about(false).await;
+    Box::pin(jump_about(true)).await;
+    Box::pin(jump_about(false)).await;
     assert_eq!(PANICS.load(Ordering::SeqCst), 0, "nothing panicked");
 }

@@ -96,7 +96,8 @@ async fn latencies(gateway: &Process, token: &str, time: Duration) -> Vec<f64> {
         clients.spawn(async move {
             let mut client = RawClient::connect(&url).await;
             let mut found = Vec::new();
-            while !over.load(Ordering::Relaxed) {
+            // A few at least, however busy the machine is.
+            while !over.load(Ordering::Relaxed) || found.len() < 25 {
                 let started = Instant::now();
                 client.send(&request).await;
                 let answer = client.answer(false).await.expect("an answer");
