@@ -59,6 +59,9 @@ pub struct Options {
     pub log: Option<Log>,
     /// More keys of the proxy listener, each behind a comma.
     pub listener: &'static str,
+    /// More admin tokens, each line indented by six spaces; then more keys of the admin listener,
+    /// each line indented by four.
+    pub admin: String,
 }
 
 impl Default for Options {
@@ -81,6 +84,7 @@ impl Default for Options {
             steady_clock: false,
             log: None,
             listener: "",
+            admin: String::new(),
         }
     }
 }
@@ -245,12 +249,19 @@ impl Gateway {
             listeners.push(listener);
             (address, made.ca)
         });
+        let tls = config.listeners.admin.tls.as_ref().map(|files| TlsSpec {
+            cert_file: files.cert_file.clone(),
+            key_file: files.key_file.clone(),
+            client_ca_file: files.client_ca_file.clone(),
+            h2: false,
+        });
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let admin =
-            start_on_ephemeral(app.admin(), None, &sources, &shared).expect("the admin listener");
+            start_on_ephemeral(app.admin(), tls, &sources, &shared).expect("the admin listener");
         let metrics = start_on_ephemeral(app.metrics_app(), None, &sources, &shared)
             .expect("the metrics listener");
         let (admin_url, metrics_url) = (
-            format!("http://{}", admin.address),
+            format!("{scheme}://{}", admin.address),
             format!("http://{}", metrics.address),
         );
         listeners.extend([admin, metrics]);
@@ -396,6 +407,7 @@ listeners:
       - {{ name: boss, role: admin, file: {dir}/secrets/admin }}
       - {{ name: ops, role: operator, file: {dir}/secrets/operator }}
       - {{ name: eyes, role: viewer, file: {dir}/secrets/viewer }}
+{admin}
   metrics: {{ address: 127.0.0.1:3 }}
 issuer:
   url: http://issuer.test
@@ -426,6 +438,7 @@ server: {{ workers: {workers}{server} }}
         workers = options.workers,
         server = options.server,
         listener = options.listener,
+        admin = options.admin,
         more = options.more,
         routes = options.routes,
     );
