@@ -142,7 +142,16 @@ impl Gateway {
     /// Takes the word of these proxies on where a request came from.
     #[must_use]
     pub fn behind(self, proxies: TrustedProxies) -> Self {
-        Self { proxies, ..self }
+        let identity = if proxies.are_any() {
+            self.identity.behind_proxy()
+        } else {
+            self.identity
+        };
+        Self {
+            proxies,
+            identity,
+            ..self
+        }
     }
 
     fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {

@@ -312,6 +312,18 @@ fn is_plain(request: &Seen) -> Result<(), String> {
             return Err(format!("{gone} arrived"));
         }
     }
+    for (name, _) in fields {
+        let name = name.to_ascii_lowercase().replace('_', "-");
+        let ours = ["x-forwarded-for", "x-forwarded-proto"].contains(&&*name);
+        if (name.starts_with("x-forwarded-") && !ours)
+            || name.starts_with("x-original-ur")
+            || name.starts_with("x-rewrite-ur")
+        {
+            return Err(format!(
+                "{name} arrived: another request than the one that was judged"
+            ));
+        }
+    }
     if request.values("host").len() != 1 {
         return Err(format!("{} Hosts", request.values("host").len()));
     }

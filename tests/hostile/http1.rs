@@ -267,6 +267,13 @@ pub(crate) fn hosts(house: &House) -> Vec<Case> {
             "Host: a\r\nX-Forwarded-Host: guarded.test",
             Forwarded("/hello"),
         ),
+        ("Host: a\r\nX-Original-URL: /admin", Forwarded("/hello")),
+        ("Host: a\r\nX-Rewrite-Url: /admin", Forwarded("/hello")),
+        ("Host: a\r\nX-Original-URI: /admin", Forwarded("/hello")),
+        ("Host: a\r\nX-Forwarded-Uri: /admin", Forwarded("/hello")),
+        ("Host: a\r\nX-Forwarded-Prefix: /x", Forwarded("/hello")),
+        ("Host: a\r\nX-Forwarded-Port: 1", Forwarded("/hello")),
+        ("Host: a\r\nX-Forwarded-Proto: x", Forwarded("/hello")),
     ] {
         let request = format!("GET /hello HTTP/1.1\r\n{hosts}\r\n{bearer}\r\n");
         cases.push((
