@@ -96,3 +96,29 @@ async fn odd_answers_of_an_upstream_stay_with_their_request() {
         assert!(!gateway.log.text().contains("panicked"), "{name}");
     }
 }
+
+/// The time between two reads of an answer runs from the end of the request, not from its beginning.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_upload_is_not_cut_by_the_read_timeout_of_its_upstream() {
+    let echo = crate::harness::upstream::Upstream::echo();
+    let gateway = Gateway::start(Options {
+        routes: "routes:\n  - { name: slow, match: { prefix: / }, auth: none, upstream: slow }\n"
+            .to_owned(),
+        upstreams: format!(
+            "  slow: {{ endpoints: [\"{}\"], read_timeout: 1s }}\n",
+            echo.address
+        ),
+        ..Options::default()
+    })
+    .await;
+    let mut client = RawClient::connect(&gateway.proxy).await;
+    client
+        .send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 30\r\n\r\n")
+        .await;
+    for _ in 0..30 {
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+        client.send("x").await;
+    }
+    let answer = client.answer(false).await.expect("an answer");
+    assert_eq!(answer.status, 200, "{answer:?}");
+}
