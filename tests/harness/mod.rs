@@ -19,6 +19,7 @@ pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
+pub mod h2;
 pub mod in_process;
 pub mod lines;
 pub mod metrics;
@@ -28,6 +29,7 @@ pub mod process;
 pub mod raw;
 pub mod toggled;
 pub mod upstream;
+pub mod usage;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
