@@ -8,7 +8,7 @@ import { clockTime, compact, number, rate, relative, shortKid } from "./format.j
 import { alertBox } from "./parts.js";
 
 const EVERY = 2000;
-const POINTS = 60;
+const POINTS = 40;
 
 /** A panel that asks for the preview until `signal` aborts. */
 export function blastRadius(signal) {

@@ -32,14 +32,13 @@ export function keyTable(set) {
   return table(
     "Signing keys",
     [
-      { title: "Name", className: "lead", cell: (key) => kid(key.kid) },
+      { title: "Name and algorithm", className: "lead", cell: (key) => [kid(key.kid), h("div", { class: "small muted" }, key.alg)] },
       { title: "State", cell: (key) => keyState(key.state) },
-      { title: "Algorithm", cell: (key) => key.alg },
       { title: "Created", cell: (key) => when(key.created_at) },
       { title: "Activated", cell: (key) => when(key.activated_at, { none: "stands ready" }) },
       { title: "Verifies until", cell: (key) => when(key.verify_until, { none: key.state === "active" ? "open, it signs" : "–" }) },
       { title: "Live tokens", className: "num", cell: (key) => number(key.live_tokens) },
-      { title: "Requests, 5 min", className: "num", cell: (key) => number(key.requests_5m) },
+      { title: "Requests 5 min", className: "num", cell: (key) => number(key.requests_5m) },
     ],
     set.keys,
     { key: (key) => key.state },

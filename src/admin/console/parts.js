@@ -87,10 +87,10 @@ export function when(iso, { none = "–", inline = false } = {}) {
   if (!iso) return h("span", { class: "muted" }, none);
   return h(
     "time",
-    { class: inline ? "when inline" : "when", datetime: iso, title: new Date(iso).toLocaleString() },
+    { class: inline ? "when inline" : "when", datetime: iso, title: `${absolute(iso)}; here ${new Date(iso).toLocaleString()}` },
     h("span", { class: "rel", "data-rel": iso }, relative(iso)),
     inline ? " (" : "",
-    h("span", { class: "abs" }, absolute(iso)),
+    h("span", { class: "abs" }, inline ? absolute(iso) : absolute(iso).replace(" UTC", "")),
     inline ? ")" : "",
   );
 }

@@ -51,7 +51,7 @@ function line(done, what, state, at, why) {
     { "data-state": done ? "done" : "open" },
     icon(done ? "ok" : "clock"),
     h("span", { class: "what" }, what),
-    h("span", { class: "state" }, done ? "✓ " : "", state === "done" ? "done" : state),
+    h("span", { class: "state" }, state === "done" ? "done" : state),
     h("span", { class: "why" }, at && h("span", { class: "nowrap" }, `${at}. `), why),
   );
 }

@@ -64,11 +64,11 @@ export function confirmStep(dialog, set, { run, back }) {
 function warning() {
   return h(
     "div",
-    { class: "row" },
+    { class: "warning-line" },
     icon("warning", "status-error"),
     h(
       "p",
-      { class: "grow" },
+      {},
       h("strong", {}, "Caution. "),
       "From the next request on, every token that these keys signed is refused, and open streams are cut. Clients fail until they fetch a new token. The pending key is replaced as well. Use it when a key may have leaked.",
     ),

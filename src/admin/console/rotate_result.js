@@ -61,7 +61,7 @@ function changes(answer) {
   return facts(
     ["Signs since", when(answer.at, { inline: true })],
     ["Signing key", h("span", { "data-testid": "activated" }, fullKid(answer.activated))],
-    [verifies ? "Verifies on" : "Replaced", h("span", {}, fullKid(answer.replaced), verifies && [" until ", absolute(verifies.verify_until)])],
+    [verifies ? "Verifies on" : "Replaced", h("span", {}, fullKid(answer.replaced), verifies && h("div", { class: "small muted" }, "until ", absolute(verifies.verify_until)))],
     answer.unseen?.length ? ["Newer than you saw", answer.unseen.map((one) => h("div", {}, fullKid(one)))] : null,
     ["Stands ready", state("pending").map((key) => fullKid(key.kid))],
     ["Rotation ID", h("span", { class: "mono small" }, answer.rotation_id)],

@@ -101,14 +101,13 @@ function draw(width, lanes, [from, to], present, next) {
   const x = (time) => left + ((time - from) / (to - from)) * (width - left);
   const clamp = (time) => Math.min(Math.max(time, from), to);
 
-  const nodes = timeTicks(from, to, Math.max(2, Math.floor((width - left) / 90))).map(({ at: tick, label }) => [
-    s("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: bottom }),
-    s("text", { x: x(tick), y: bottom + 18, "text-anchor": "middle" }, label),
-  ]);
+  const nodes = narrow ? [] : lanes.map((_, index) => index % 2 === 0 && s("rect", { class: "lane", x: 0, y: top + index * lane, width, height: lane }));
+  for (const { at: tick, label } of timeTicks(from, to, Math.max(2, Math.floor((width - left) / 90)))) {
+    nodes.push(s("line", { class: "grid", x1: x(tick), x2: x(tick), y1: top, y2: bottom }), s("text", { x: x(tick), y: bottom + 18, "text-anchor": "middle" }, label));
+  }
   lanes.forEach((one, index) => {
     const y = top + index * lane;
     const bar = narrow ? y + 20 : y + (lane - BAR) / 2;
-    if (!narrow && index % 2 === 0) nodes.push(s("rect", { class: "lane", x: 0, y, width, height: lane }));
     nodes.push(
       s("text", { class: "mono-text", x: 4, y: narrow ? y + 14 : bar + 11 }, shortKid(one.name)),
       s("text", { x: narrow ? 118 : 108, y: narrow ? y + 14 : bar + 11 }, one.state),

@@ -9,6 +9,7 @@ import { live } from "./live.js";
 import { logSearch } from "./log_search.js";
 import { pageHead } from "./page.js";
 import { ago, badge, card, copyButton, statusBadge, statusIcon } from "./parts.js";
+import { receiptBadge } from "./receipt.js";
 import { recoveryBar, recoveryWords } from "./recovery_parts.js";
 import { openRotate } from "./rotate.js";
 import { href } from "./router.js";
@@ -37,7 +38,7 @@ export function homeView({ main, signal }) {
       card("Purges", { iconName: "purge", link: href("purges"), testid: "card-purges" }, region({ path: "/keys/purges", draw: purgesCard, every: 15_000, on: ["purge", "keys"] })),
       card("Clients", { iconName: "clients", link: href("clients"), testid: "card-clients" }, region({ path: "/clients?limit=1000", draw: clientsCard, every: 20_000, on: ["clients"] })),
       card("Audit", { iconName: "audit", link: href("audit"), testid: "card-audit" }, forOperators("The audit", () => region({ path: "/audit?limit=3", draw: auditCard, on: ["keys"] }))),
-      card("Find a Log ID", { iconName: "logs", link: href("logs"), testid: "card-logs" }, forOperators("The log", () => [logSearch(), h("p", { class: "muted small" }, "Every error answer of this gateway names one. It leads to the line that says why.")])),
+      card("Find a Log ID", { iconName: "logs", link: href("logs"), testid: "card-logs", className: "full" }, forOperators("The log", () => [logSearch(), h("p", { class: "muted small" }, "Every error answer of this gateway names one. It leads to the line that says why.")])),
     ),
   );
 }
@@ -92,7 +93,7 @@ function purgesCard({ purges }) {
   }
   const [last] = purges;
   return [
-    h("div", { class: "row" }, last.complete ? badge("ok", "ok", "complete") : badge("warning", "warning", "outstanding"), h("a", { href: href("purges", last.purge_id) }, "Latest purge"), h("span", { class: "muted small" }, ago(last.committed_at))),
+    h("div", { class: "row" }, receiptBadge(last), h("a", { href: href("purges", last.purge_id) }, "Latest purge"), h("span", { class: "muted small" }, ago(last.committed_at))),
     recoveryBar(last.recovery),
     h("p", { class: "muted small" }, recoveryWords(last.recovery)),
   ];

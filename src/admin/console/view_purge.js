@@ -52,10 +52,20 @@ function board(purge, more) {
     h(
       "div",
       { class: "board" },
-      h("div", { class: "stack" }, card("Failures over time", {}, failures(purge)), clients(purge, more)),
-      card("Receipt", { aside: receiptBadge(purge), testid: "receipt" }, receiptList(purge), h("hr"), h("h3", {}, purge.kids.length === 1 ? "Purged key" : "Purged keys"), h("ul", { class: "stack-s" }, purge.kids.map((one) => h("li", {}, fullKid(one)))), h("p", { class: "small muted" }, "Purge ", h("span", { class: "mono" }, purge.purge_id))),
+      h("div", { class: "stack" }, card("Failures over time", {}, failures(purge)), purged(purge)),
+      card("Receipt", { aside: receiptBadge(purge), testid: "receipt" }, receiptList(purge)),
     ),
+    clients(purge, more),
   ];
+}
+
+function purged(purge) {
+  return card(
+    purge.kids.length === 1 ? "Purged key" : "Purged keys",
+    {},
+    h("ul", { class: "stack-s" }, purge.kids.map((one) => h("li", {}, fullKid(one)))),
+    h("p", { class: "small muted" }, "Purge ", h("span", { class: "mono" }, purge.purge_id)),
+  );
 }
 
 /** Somebody uses a key that only a thief can have: from the purge itself, or from the status. */

@@ -32,7 +32,8 @@ export function signIn(app, message, done) {
     reveal.setAttribute("aria-pressed", String(hidden));
   });
   const submit = h("button", { type: "submit", class: "button primary" }, "Sign in");
-  const form = h("form", { novalidate: true }, tokenField(token, reveal), submit);
+  const account = h("input", { type: "text", name: "username", autocomplete: "username", value: "portcullis", hidden: true });
+  const form = h("form", { novalidate: true }, account, tokenField(token, reveal), submit);
 
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
