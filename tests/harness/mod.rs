@@ -13,6 +13,7 @@
     reason = "test code, of which each target uses a part"
 )]
 
+pub mod browser;
 pub mod certificates;
 pub mod clients;
 pub mod disk;
@@ -24,6 +25,7 @@ pub mod nginx;
 pub mod peers;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod upstream;
 
 use std::future::Future;
