@@ -1,6 +1,6 @@
 //! A rotation that fails: the words that operators know, the Log ID, and what is behind it.
 
-use portcullis::store::{Step, Trouble};
+use portcullis::store::faulty_store::{Step, Trouble};
 
 use crate::harness::{OPERATOR, Options, faulty};
 use crate::page::Page;

@@ -40,7 +40,7 @@ async fn screenshots() {
     // A week of routine, then a leak.
     for hours in [22, 25, 19, 24, 23] {
         gateway.clock.advance(Duration::from_secs(hours * 3600));
-        gateway.lifecycle.tick().await;
+        gateway.lifecycle.tick().await.unwrap();
         gateway.rotate().await;
     }
     gateway.clock.advance(Duration::from_secs(31 * 60));

@@ -7,7 +7,7 @@
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -34,6 +34,8 @@ pub struct Browser {
     session: String,
     port: u16,
     driver: Child,
+    /// Kept open: the driver may write to it for as long as it runs.
+    _output: BufReader<ChildStdout>,
     process: Option<i32>,
     _profile: tempfile::TempDir,
 }
@@ -44,7 +46,7 @@ impl Browser {
     pub async fn start() -> Option<Self> {
         let (chromium, chromedriver) = (peer("chromium")?, peer("chromedriver")?);
         let profile = tempfile::tempdir().expect("a directory");
-        let (driver, port) = start_driver(&chromedriver, profile.path());
+        let (driver, output, port) = start_driver(&chromedriver, profile.path());
         let http = reqwest::Client::builder()
             .no_proxy()
             .build()
@@ -64,6 +66,7 @@ impl Browser {
             http,
             port,
             driver,
+            _output: output,
             process: process.and_then(|pid| i32::try_from(pid).ok()),
             _profile: profile,
         };
@@ -282,7 +285,7 @@ fn end_session(port: u16, id: &str) -> std::io::Result<()> {
 }
 
 /// Starts ChromeDriver on a port of its own choice, which it says in its first lines.
-fn start_driver(program: &Path, profile: &Path) -> (Child, u16) {
+fn start_driver(program: &Path, profile: &Path) -> (Child, BufReader<ChildStdout>, u16) {
     let mut command = Command::new(program);
     let fonts = program
         .parent()
@@ -301,16 +304,17 @@ fn start_driver(program: &Path, profile: &Path) -> (Child, u16) {
         .stderr(Stdio::null())
         .spawn()
         .expect("chromedriver starts");
-    let lines = BufReader::new(child.stdout.take().expect("its output"));
-    let port = lines
+    let mut output = BufReader::new(child.stdout.take().expect("its output"));
+    let port = (&mut output)
         .lines()
         .map_while(Result::ok)
         .find_map(|line| {
             let (_, rest) = line.rsplit_once("on port ")?;
-            rest.trim_end_matches('.').parse().ok()
+            // It repeats the 0 that it was asked for first.
+            rest.trim_end_matches('.').parse().ok().filter(|port| *port != 0)
         })
         .expect("chromedriver says its port");
-    (child, port)
+    (child, output, port)
 }
 
 fn capabilities(chromium: &Path, profile: &Path) -> Value {
