@@ -12,7 +12,7 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminParts, Authenticator};
+use crate::admin::{self, AdminParts, Authenticator, Origins, SessionLimits, Sessions};
 use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
 use crate::clock::Clock;
 use crate::config::{Config, PlainText, ProxyListener};
@@ -27,8 +27,8 @@ use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics, MetricsLabels, NO_ROUTE,
-    RouteLabels, RouteMetrics, TokenError,
+    AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
+    MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError,
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
@@ -202,8 +202,16 @@ impl App {
             lifecycle: Arc::clone(&lifecycle),
             clients,
             authenticator,
+            sessions: sessions_of(config),
+            origins: origins_of(config),
             routes: config.routes.iter().map(|of| of.name.clone()).collect(),
             clock: env.clock,
+            // Of its own: a flood of bad requests must not hide what happens here.
+            denials: DenialLog::new(
+                &env.log,
+                DENIAL_LINES_PER_SECOND,
+                AdminRefusal::ALL.iter().map(|reason| reason.as_str()),
+            ),
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),
             running: Arc::default(),
@@ -286,6 +294,19 @@ impl App {
     fn bridge(&self, router: axum::Router) -> Bridge {
         Bridge::new(router, BridgeLimits::default(), self.refusals())
     }
+}
+
+fn sessions_of(config: &Config) -> Sessions {
+    Sessions::new(SessionLimits {
+        idle_timeout: config.listeners.admin.session_idle_timeout,
+        lifetime: config.listeners.admin.session_lifetime,
+    })
+}
+
+fn origins_of(config: &Config) -> Origins {
+    let admin = &config.listeners.admin;
+    let tls_in_front = matches!(admin.plain_text, PlainText::BehindTlsProxy(_));
+    Origins::new(admin.allowed_hosts.clone(), tls_in_front)
 }
 
 /// The proxies in front of a listener that takes connections from nobody else.

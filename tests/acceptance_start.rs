@@ -201,3 +201,25 @@ async fn ready_means_that_every_listener_is_open() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_tokens_do_not_cross_a_network_in_plain_text_unless_that_is_said() {
+    let gateway = initialised();
+    let file = gateway.dir.path().join("portcullis.yaml");
+    let text = std::fs::read_to_string(&file).expect("a file");
+    let near = format!("admin: {{ address: {}", gateway.admin);
+    let far = format!("admin: {{ address: 0.0.0.0:{}", gateway.admin.port());
+    assert!(text.contains(&near), "{text}");
+    std::fs::write(&file, text.replace(&near, &far)).expect("a file");
+    for command in [&["serve"][..], &["check"]] {
+        let refused = gateway.refused(command).await;
+        assert_eq!(refused.code, 2, "{}", refused.stderr);
+        for part in ["listeners.admin.address", "`tls`", "insecure: true"] {
+            assert!(refused.stderr.contains(part), "{}", refused.stderr);
+        }
+    }
+    let meant = format!("{far}, insecure: true");
+    std::fs::write(&file, text.replace(&near, &meant)).expect("a file");
+    let output = gateway.run(&["check"]);
+    assert!(output.status.success(), "{output:?}");
+}

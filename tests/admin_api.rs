@@ -433,7 +433,7 @@ async fn a_body_is_exactly_what_is_documented_or_nothing_happens() {
         ),
         (
             Call {
-                path: "/",
+                path: "/admin",
                 ..Call::get(ADMIN)
             },
             404,

@@ -219,6 +219,7 @@ const UNITS: &[Unit] = &[
             "axum",
             "base64",
             "bytes",
+            "form_urlencoded",
             "http",
             "ring",
             "serde",

@@ -124,6 +124,12 @@ const LISTENERS: &[Bad] = &[
     bad("    tokens:\n      - { name: ops, role: admin, file: secrets/admin.token }", "    tokens: []", "listeners.admin.tokens", 4, None, "needs at least one token"),
     bad("    tokens:\n      - { name: ops, role: admin, file: secrets/admin.token }", "    address: 127.0.0.1:9901", "listeners.admin.tokens", 3, None, "needs at least one token"),
     bad("    tokens:\n", "    address: 192.0.2.1:9901\n    tokens:\n", "listeners.admin.address", 4, Some("192.0.2.1:9901"), "the admin listener receives admin tokens"),
+    bad("    tokens:\n", "    session_lifetime: 8d\n    tokens:\n", "listeners.admin.session_lifetime", 4, Some("8d"), "1s ≤ this ≤ 7d"),
+    bad("    tokens:\n", "    session_idle_timeout: 0s\n    tokens:\n", "listeners.admin.session_idle_timeout", 4, Some("0s"), "1s ≤ this ≤ 7d"),
+    bad("    tokens:\n", "    session_idle_timeout: 13h\n    tokens:\n", "listeners.admin.session_idle_timeout", 4, Some("13h"), "session_idle_timeout ≤ session_lifetime, which is 12h"),
+    bad("    tokens:\n", "    allowed_hosts: ['*.example.com']\n    tokens:\n", "listeners.admin.allowed_hosts[0]", 4, Some("*.example.com"), "a DNS name without scheme, port and wildcard"),
+    bad("    tokens:\n", "    allowed_hosts: [a.test, 10.0.0.1]\n    tokens:\n", "listeners.admin.allowed_hosts[1]", 4, Some("10.0.0.1"), "addresses need no entry"),
+    bad("    tokens:\n", "    allowed_hosts: [a.test, A.test]\n    tokens:\n", "listeners.admin.allowed_hosts[1]", 4, Some("A.test"), "only once"),
     bad("name: ops,", "", "listeners.admin.tokens[0].name", 5, None, "this key is required"),
     bad("role: admin", "role: root", "listeners.admin.tokens[0].role", 5, Some("root"), "one of `viewer`, `operator` and `admin`"),
     bad(", file: secrets/admin.token", "", "listeners.admin.tokens[0].file", 5, None, "this key is required"),
@@ -612,6 +618,43 @@ fn plain_text_beyond_loopback_must_be_meant() {
             .iter()
             .any(|network| network.contains("192.0.2.1".parse().unwrap()))
     );
+}
+
+#[test]
+fn the_admin_listener_beyond_loopback_needs_tls_or_a_word() {
+    let admin = |more: &str| parse(&GOOD.replace("    tokens:\n", &format!("{more}    tokens:\n")));
+    let far = "    address: 192.0.2.1:9901\n";
+    let error = admin(far).unwrap_err().to_string();
+    assert!(
+        error.contains("needs `tls`") && error.contains("insecure: true"),
+        "{error}"
+    );
+    for meant in [
+        "    insecure: true\n",
+        "    behind_tls_proxy: [10.0.0.7/32]\n",
+        "    tls: { cert_file: c, key_file: k }\n",
+        "    tls: { cert_file: c, key_file: k, client_ca_file: a }\n",
+    ] {
+        admin(&format!("{far}{meant}")).unwrap();
+    }
+    let error = admin(&format!("{far}    insecure: false\n")).unwrap_err();
+    assert!(error.to_string().contains("needs `tls`"), "{error}");
+}
+
+#[test]
+fn sessions_end_in_time_by_default() {
+    let admin = |more: &str| {
+        let text = GOOD.replace("    tokens:\n", &format!("{more}    tokens:\n"));
+        let admin = parse(&text).unwrap().listeners.admin;
+        (
+            admin.session_idle_timeout.as_secs(),
+            admin.session_lifetime.as_secs(),
+            admin.allowed_hosts,
+        )
+    };
+    assert_eq!(admin(""), (1800, 43_200, Vec::new()));
+    let short = "    session_lifetime: 10m\n    allowed_hosts: [Admin.Example]\n";
+    assert_eq!(admin(short), (600, 600, vec!["admin.example".to_owned()]));
 }
 
 #[test]

@@ -38,6 +38,8 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
         "/admin/v1/keys/rotate" => "keys_rotate",
         "/admin/v1/keys/import" => "keys_import",
         "/admin/v1/keys/purges" => "keys_purges",
+        super::session_api::PATH => "session",
+        _ if super::console::is_console(path) => "console",
         _ if path.starts_with("/admin/v1/keys/preview/shadows/") => "keys_shadows",
         _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
         _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/compromised") => {

@@ -1,35 +1,18 @@
-//! Who may do what on the admin listener.
-//!
-//! Every request is checked in this order: Host (DNS rebinding), origin of unsafe requests (CSRF),
-//! token. Wrong tokens are throttled per address; the right one always gets through, so that
-//! nobody can lock an operator out of an emergency purge.
+//! Admin tokens and roles: who may do what on the admin listener.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::Response;
-use http::header::{AUTHORIZATION, HOST, ORIGIN};
-use http::{HeaderMap, HeaderValue, Method};
 use ring::digest::{SHA256, digest};
 use subtle::ConstantTimeEq as _;
 
-use crate::http::PeerAddr;
-use crate::telemetry::CodeClass;
+use crate::clock::Timestamp;
 
-use super::AdminParts;
 use super::error::ApiError;
-
-/// Wrong tokens that one address may send in [`WINDOW`] before it is told to wait.
-const MAX_FAILURES: usize = 5;
-const WINDOW: Duration = Duration::from_secs(60);
-
-/// Most addresses remembered; beyond it the oldest is forgotten.
-const MAX_ADDRESSES: usize = 4096;
+use super::session::Session;
+use super::throttle::Failures;
 
 /// What an admin token allows; each role includes the ones before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -54,6 +37,9 @@ impl Role {
     }
 }
 
+/// A SHA-256.
+pub(super) type Digest = [u8; 32];
+
 /// One admin token, as its SHA-256.
 #[derive(Clone)]
 pub struct AdminCredential {
@@ -61,7 +47,7 @@ pub struct AdminCredential {
     pub name: String,
     /// What it allows.
     pub role: Role,
-    digest: [u8; 32],
+    digest: Digest,
 }
 
 impl AdminCredential {
@@ -80,6 +66,10 @@ impl AdminCredential {
     pub const fn of_digest(name: String, role: Role, digest: [u8; 32]) -> Self {
         Self { name, role, digest }
     }
+
+    pub(super) const fn digest(&self) -> &Digest {
+        &self.digest
+    }
 }
 
 impl fmt::Debug for AdminCredential {
@@ -96,15 +86,57 @@ impl fmt::Debug for AdminCredential {
 pub(super) struct Operator {
     pub(super) name: String,
     pub(super) role: Role,
+    /// `None` when the request shows the admin token itself.
+    session: Option<Arc<Session>>,
 }
 
 impl Operator {
+    /// Somebody whose request shows their token.
+    pub(super) fn of_token(credential: &AdminCredential) -> Self {
+        Self {
+            name: credential.name.clone(),
+            role: credential.role,
+            session: None,
+        }
+    }
+
+    /// Somebody who signed in.
+    pub(super) fn of_session(credential: &AdminCredential, session: Arc<Session>) -> Self {
+        Self {
+            session: Some(session),
+            ..Self::of_token(credential)
+        }
+    }
+
+    /// The session, if the request came by one.
+    pub(super) fn session(&self) -> Option<&Session> {
+        self.session.as_deref()
+    }
+
     /// Refuses an operator of a lower role.
     pub(super) fn needs(&self, role: Role) -> Result<(), ApiError> {
         if self.role < role {
-            Err(ApiError::forbidden(self.role, role))
+            Err(ApiError::forbidden(self.role, role).of_operator(&self.name))
         } else {
             Ok(())
+        }
+    }
+
+    /// Whether what let the request in still stands. An answer that goes on (a stream of events)
+    /// asks again and again, and ends when it does not; [`Operator::signed_out`] says so at once
+    /// when somebody ends the session.
+    #[allow(dead_code, reason = "for answers that go on")]
+    pub(super) fn is_signed_in(&self, now: Timestamp) -> bool {
+        self.session().is_none_or(|session| session.is_alive(now))
+    }
+
+    /// Waits until the session is ended by signing out; for ever when there is none. Time alone
+    /// wakes nobody: see [`Operator::is_signed_in`].
+    #[allow(dead_code, reason = "for answers that go on")]
+    pub(super) async fn signed_out(&self) {
+        match self.session() {
+            Some(session) => session.ended().await,
+            None => std::future::pending().await,
         }
     }
 }
@@ -113,7 +145,7 @@ impl Operator {
 #[derive(Debug)]
 pub struct Authenticator {
     credentials: Vec<AdminCredential>,
-    failures: Mutex<HashMap<IpAddr, Vec<Instant>>>,
+    failures: Failures,
 }
 
 impl Authenticator {
@@ -122,38 +154,26 @@ impl Authenticator {
     pub fn new(credentials: Vec<AdminCredential>) -> Self {
         Self {
             credentials,
-            failures: Mutex::default(),
+            failures: Failures::default(),
         }
     }
 
+    /// The credential of a token.
+    pub(super) fn find(&self, token: &[u8]) -> Option<&AdminCredential> {
+        self.by_digest(&sha256(token))
+    }
+
     /// Compares with every credential in constant time, so that neither length nor position leaks.
-    fn find(&self, token: &[u8]) -> Option<&AdminCredential> {
-        let presented = sha256(token);
+    pub(super) fn by_digest(&self, digest: &Digest) -> Option<&AdminCredential> {
         self.credentials.iter().fold(None, |found, credential| {
-            let equal: bool = credential.digest.ct_eq(&presented).into();
+            let equal: bool = credential.digest.ct_eq(digest).into();
             if equal { Some(credential) } else { found }
         })
     }
 
     /// Notes a wrong token; `Some(wait)` when the address has had its tries.
-    fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
-        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&address) {
-            let oldest = failures
-                .iter()
-                .min_by_key(|(_, times)| times.last().copied());
-            if let Some(address) = oldest.map(|(address, _)| *address) {
-                failures.remove(&address);
-            }
-        }
-        let times = failures.entry(address).or_default();
-        times.retain(|at| now.duration_since(*at) < WINDOW);
-        if times.len() >= MAX_FAILURES {
-            let first = times.first().copied().unwrap_or(now);
-            return Some(WINDOW.saturating_sub(now.duration_since(first)));
-        }
-        times.push(now);
-        None
+    pub(super) fn failed(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+        self.failures.note(address, now)
     }
 }
 
@@ -181,176 +201,15 @@ pub fn token_hash(token: &[u8]) -> String {
     format!("sha256:{digits}")
 }
 
-fn sha256(bytes: &[u8]) -> [u8; 32] {
+pub(super) fn sha256(bytes: &[u8]) -> Digest {
     let mut out = [0; 32];
     out.copy_from_slice(digest(&SHA256, bytes).as_ref());
     out
 }
 
-/// The middleware in front of every endpoint; also counts and adds the security headers.
-pub(super) async fn guard(
-    State(parts): State<Arc<AdminParts>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
-    let endpoint = super::api::endpoint_label(request.uri().path());
-    let mut response = match authorize(&parts, &request) {
-        Ok(operator) => {
-            request.extensions_mut().insert(operator);
-            next.run(request).await
-        }
-        Err(error) => error.answer(&parts),
-    };
-    parts
-        .metrics
-        .admin_request(endpoint, CodeClass::of(response.status().as_u16()));
-    let headers = response.headers_mut();
-    for (name, value) in [
-        ("cache-control", "no-store"),
-        (
-            "content-security-policy",
-            "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'",
-        ),
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
-    ] {
-        headers
-            .entry(name)
-            .or_insert(HeaderValue::from_static(value));
-    }
-    response
-}
-
-fn authorize(parts: &AdminParts, request: &Request) -> Result<Operator, ApiError> {
-    let headers = request.headers();
-    if !is_host_allowed(
-        headers,
-        request.uri().authority().map(http::uri::Authority::as_str),
-    ) {
-        return Err(ApiError::misdirected());
-    }
-    if !matches!(*request.method(), Method::GET | Method::HEAD) && !is_same_origin(headers) {
-        return Err(ApiError::cross_origin());
-    }
-    let token = bearer(headers).ok_or_else(ApiError::unauthenticated)?;
-    if let Some(credential) = parts.authenticator.find(token) {
-        return Ok(Operator {
-            name: credential.name.clone(),
-            role: credential.role,
-        });
-    }
-    let unknown = IpAddr::from([0, 0, 0, 0]);
-    let address = request
-        .extensions()
-        .get::<PeerAddr>()
-        .map_or(unknown, |peer| peer.0.ip());
-    match parts.authenticator.failed(address, Instant::now()) {
-        Some(wait) => Err(ApiError::throttled(wait)),
-        None => Err(ApiError::wrong_token()),
-    }
-}
-
-fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
-    let mut values = headers.get_all(AUTHORIZATION).iter();
-    let value = values.next()?.as_bytes();
-    if values.next().is_some() {
-        return None;
-    }
-    let (scheme, token) = value.split_at_checked(7)?;
-    scheme
-        .eq_ignore_ascii_case(b"bearer ")
-        .then(|| token.trim_ascii())
-}
-
-/// DNS rebinding needs a name: an address literal, or `localhost`, cannot be rebound.
-fn is_host_allowed(headers: &HeaderMap, authority: Option<&str>) -> bool {
-    let mut hosts = headers.get_all(HOST).iter();
-    let host = hosts
-        .next()
-        .and_then(|host| host.to_str().ok())
-        .or(authority);
-    let Some(host) = host.filter(|_| hosts.next().is_none()) else {
-        return false;
-    };
-    let name = match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
-        _ => host,
-    };
-    let bare = name.trim_start_matches('[').trim_end_matches(']');
-    name.eq_ignore_ascii_case("localhost") || bare.parse::<IpAddr>().is_ok()
-}
-
-/// A browser says where an unsafe request comes from; a tool says nothing.
-fn is_same_origin(headers: &HeaderMap) -> bool {
-    let host = headers
-        .get(HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let origin_ok = headers.get(ORIGIN).is_none_or(|origin| {
-        let authority = origin
-            .to_str()
-            .ok()
-            .and_then(|origin| origin.split_once("://"));
-        authority.is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(host))
-    });
-    let site_ok = headers
-        .get("sec-fetch-site")
-        .is_none_or(|site| matches!(site.as_bytes(), b"same-origin" | b"none"));
-    origin_ok && site_ok
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_sixth_failure_within_a_minute_waits() {
-        let authenticator = Authenticator::new(Vec::new());
-        let (start, address) = (Instant::now(), IpAddr::from([127, 0, 0, 1]));
-        for second in 0..5 {
-            assert_eq!(
-                authenticator.failed(address, start + Duration::from_secs(second)),
-                None
-            );
-        }
-        let wait = authenticator.failed(address, start + Duration::from_secs(10));
-        assert_eq!(wait, Some(Duration::from_secs(50)));
-        assert_eq!(
-            authenticator.failed(IpAddr::from([127, 0, 0, 2]), start),
-            None
-        );
-        assert_eq!(
-            authenticator.failed(address, start + Duration::from_secs(61)),
-            None
-        );
-    }
-
-    #[test]
-    fn only_addresses_and_localhost_are_hosts_of_ours() {
-        let allowed = |host: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(HOST, HeaderValue::from_str(host).unwrap());
-            is_host_allowed(&headers, None)
-        };
-        for good in [
-            "localhost",
-            "LOCALHOST:9901",
-            "127.0.0.1:9901",
-            "[::1]:9901",
-            "10.0.0.1",
-        ] {
-            assert!(allowed(good), "{good}");
-        }
-        for bad in [
-            "evil.test",
-            "evil.test:9901",
-            "127.0.0.1.evil.test",
-            "",
-            "localhost.evil.test",
-        ] {
-            assert!(!allowed(bad), "{bad}");
-        }
-    }
 
     #[test]
     fn finds_the_token_and_nothing_else() {

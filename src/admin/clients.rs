@@ -135,8 +135,8 @@ pub(super) async fn show(
     Extension(operator): Extension<Operator>,
     id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    if operator.role < Role::Operator {
-        return ApiError::forbidden(operator.role, Role::Operator).answer(&parts);
+    if let Err(error) = operator.needs(Role::Operator) {
+        return error.answer(&parts);
     }
     let id = match client_id(id.map(|Path(id)| id)) {
         Ok(id) => id,
@@ -252,9 +252,7 @@ fn answer(parts: &AdminParts, status: StatusCode, changed: Result<Changed, ApiEr
 }
 
 fn admin(operator: Operator) -> Result<Actor, ApiError> {
-    if operator.role < Role::Admin {
-        return Err(ApiError::forbidden(operator.role, Role::Admin));
-    }
+    operator.needs(Role::Admin)?;
     Ok(Actor::Admin(operator.name))
 }
 

@@ -89,9 +89,7 @@ fn try_confirm(
     body: &Bytes,
 ) -> Result<Option<PauseView>, ApiError> {
     let request: ConfirmRequest = parse(headers, body)?;
-    if operator.role < Role::Operator {
-        return Err(ApiError::forbidden(operator.role, Role::Operator));
-    }
+    operator.needs(Role::Operator)?;
     let Some(step) = parts.lifecycle.schedule_pause() else {
         return Ok(None);
     };

@@ -8,13 +8,15 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 
+use crate::http::ConnState;
 use crate::keys::transition::Refusal;
 use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
-use crate::telemetry::Level;
+use crate::telemetry::{AdminRefusal, Disposition, Level};
 
 use super::AdminParts;
-use super::auth::Role;
+
+const BAD_BODY: &str = "BAD_BODY";
 
 /// An error answer in the making: what the operator reads, and what only the log says.
 #[derive(Debug)]
@@ -27,9 +29,13 @@ pub(super) struct ApiError {
     retry_after: Option<Duration>,
     /// Whether the detail ends with the Log ID, in the words that operators search for.
     names_log_id: bool,
+    /// The reason under which it is counted, when it is about who asks.
+    refusal: Option<AdminRefusal>,
+    /// Who it was, for the log alone.
+    operator: Option<Box<str>>,
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
-    rule: Option<String>,
+    rule: Option<Box<str>>,
 }
 
 #[derive(Serialize)]
@@ -53,6 +59,8 @@ impl ApiError {
             cause: None,
             retry_after: None,
             names_log_id: false,
+            refusal: None,
+            operator: None,
             rule: None,
         }
     }
@@ -67,44 +75,31 @@ impl ApiError {
         }
     }
 
-    pub(super) fn misdirected() -> Self {
-        let detail = "the Host is not this listener's; use its address or localhost".to_owned();
-        Self::new(StatusCode::MISDIRECTED_REQUEST, "HOST_NOT_ALLOWED", detail)
+    /// Counted under this reason: somebody was not let in, or not as far as they wanted.
+    pub(super) const fn counted_as(mut self, refusal: AdminRefusal) -> Self {
+        self.refusal = Some(refusal);
+        self
     }
 
-    pub(super) fn cross_origin() -> Self {
-        let detail = "a request that changes something must come from this origin".to_owned();
-        Self::new(StatusCode::FORBIDDEN, "CROSS_ORIGIN", detail)
+    /// Names the operator, in the log.
+    pub(super) fn of_operator(mut self, name: &str) -> Self {
+        self.operator = Some(name.into());
+        self
     }
 
-    pub(super) fn unauthenticated() -> Self {
-        let detail = "send an admin token: `Authorization: Bearer TOKEN`".to_owned();
-        Self::new(StatusCode::UNAUTHORIZED, "UNAUTHENTICATED", detail)
+    /// Says how long to wait.
+    pub(super) const fn after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
     }
 
-    pub(super) fn wrong_token() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "WRONG_TOKEN",
-            "the admin token is not valid".to_owned(),
-        )
-    }
-
-    pub(super) fn throttled(wait: Duration) -> Self {
-        let detail = "too many wrong admin tokens from this address".to_owned();
-        Self {
-            retry_after: Some(wait),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "THROTTLED", detail)
+    /// The same for a body that nothing may be quoted from.
+    pub(super) fn without_quotes(self, rule: &str) -> Self {
+        if self.code == BAD_BODY {
+            Self::bad_body(rule.to_owned())
+        } else {
+            self
         }
-    }
-
-    pub(super) fn forbidden(has: Role, needs: Role) -> Self {
-        let detail = format!(
-            "this needs the role {}, the token has the role {}",
-            needs.as_str(),
-            has.as_str()
-        );
-        Self::new(StatusCode::FORBIDDEN, "ROLE", detail)
     }
 
     pub(super) fn not_found() -> Self {
@@ -169,7 +164,7 @@ impl ApiError {
     pub(super) fn bad_body(rule: String) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,
-            "BAD_BODY",
+            BAD_BODY,
             format!("nothing was changed: {rule}"),
         )
     }
@@ -271,9 +266,16 @@ impl ApiError {
         }
     }
 
-    /// Writes the line and builds the answer.
-    pub(super) fn answer(&self, parts: &AdminParts) -> Response {
-        let log_id = LogId::random();
+    /// Counts a refusal and writes its line; in a flood of them most share one.
+    fn log(&self, parts: &AdminParts) -> LogId {
+        let disposition = self.refusal.map(|refusal| {
+            parts.metrics.admin_refused(refusal);
+            parts.denials.note(parts.clock.now(), refusal.as_str())
+        });
+        let log_id = disposition.map_or_else(LogId::random, Disposition::log_id);
+        if matches!(disposition, Some(Disposition::Shared(_))) {
+            return log_id;
+        }
         let level = if self.status.is_server_error() {
             Level::Error
         } else {
@@ -290,8 +292,16 @@ impl ApiError {
             .field("status", self.status.as_u16())
             .field("code", self.code)
             .outside("detail", &self.detail)
+            .field("operator", self.operator.as_deref())
+            .field("peer", peer())
             .field("cause", self.cause.as_deref())
             .emit();
+        log_id
+    }
+
+    /// Writes the line and builds the answer.
+    pub(super) fn answer(&self, parts: &AdminParts) -> Response {
+        let log_id = self.log(parts);
         let detail = if self.names_log_id {
             format!("{} Log ID: {log_id}", self.detail)
         } else {
@@ -331,11 +341,19 @@ impl ApiError {
     }
 }
 
+/// Where the request that is being answered came from.
+fn peer() -> Option<String> {
+    let peer = ConnState::with_current(ConnState::peer).flatten();
+    peer.map(|peer| peer.ip().to_string())
+}
+
 /// A stored document that was refused, in words: what an operator has to know at once, because
 /// somebody changed it and no later attempt will mend it.
-fn refused_document(error: &LifecycleError) -> Option<String> {
+fn refused_document(error: &LifecycleError) -> Option<Box<str>> {
     match error {
-        LifecycleError::Store(error) if error.is_refused_document() => Some(error.to_string()),
+        LifecycleError::Store(error) if error.is_refused_document() => {
+            Some(error.to_string().into())
+        }
         _ => None,
     }
 }

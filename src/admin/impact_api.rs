@@ -115,9 +115,7 @@ fn try_start_shadow(
 ) -> Result<Arc<Shadow>, ApiError> {
     let request: ShadowRequest = parse(headers, body)?;
     let (length, scope) = request.check()?;
-    if operator.role < Role::Operator {
-        return Err(ApiError::forbidden(operator.role, Role::Operator));
-    }
+    operator.needs(Role::Operator)?;
     let shadow = parts
         .lifecycle
         .start_shadow(&scope, length, parts.routes.len())

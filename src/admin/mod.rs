@@ -2,6 +2,10 @@
 //!
 //! | endpoint | role | what |
 //! |---|---|---|
+//! | `GET /`, `GET /console/{file}` | anybody | the console: files without any data |
+//! | `POST /admin/v1/session` | anybody with an admin token | signs in: a session cookie for a browser |
+//! | `GET /admin/v1/session` | viewer | who the caller is, and until when |
+//! | `DELETE /admin/v1/session` | viewer | signs out |
 //! | `GET /admin/v1/keys` | viewer | the key set: public facts only |
 //! | `GET /admin/v1/keys/preview` | viewer | what a purge would break: upper bounds, changes nothing |
 //! | `POST /admin/v1/keys/preview` | operator | shadow purge: counts on live traffic what would fail |
@@ -20,9 +24,9 @@
 //! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
 //! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
 //!
-//! Invariants: every answer but an error needs a valid admin token; an unsafe request from another
-//! origin, or under a name that is not ours, changes nothing; a client that goes away cannot
-//! cancel a change half-way. May import layers 0–3.
+//! Invariants: every answer with data needs a valid admin token, or the cookie of a session that was
+//! opened with one; an unsafe request from another origin, or under a name that is not ours, changes
+//! nothing; a client that goes away cannot cancel a change half-way. May import layers 0–3.
 
 mod api;
 mod auth;
@@ -30,14 +34,22 @@ mod body;
 mod client_views;
 mod clients;
 mod clock;
+mod console;
+mod cookie;
 mod error;
+mod guard;
 mod idempotency;
 mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
+mod origin;
 #[cfg(feature = "testing")]
 mod probe;
+mod refusal;
+mod session;
+mod session_api;
+mod throttle;
 mod views;
 
 use std::fmt;
@@ -49,15 +61,17 @@ use axum::routing::{get, post};
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
 pub use idempotency::RunningCalls;
+pub use origin::Origins;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
+pub use session::{MAX_SESSIONS, SessionLimits, Sessions};
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
-use crate::telemetry::{Log, Metrics};
+use crate::telemetry::{DenialLog, Log, Metrics};
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 17] = [
+pub const ENDPOINTS: [&str; 19] = [
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -66,6 +80,7 @@ pub const ENDPOINTS: [&str; 17] = [
     "clients_remove",
     "clients_rotate_secret",
     "clock_confirm",
+    "console",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -75,6 +90,7 @@ pub const ENDPOINTS: [&str; 17] = [
     "keys_restore",
     "keys_rotate",
     "keys_shadows",
+    "session",
 ];
 
 /// What the endpoints work with.
@@ -85,12 +101,18 @@ pub struct AdminParts {
     pub clients: Arc<Clients>,
     /// Who may do what.
     pub authenticator: Authenticator,
+    /// Who is signed in.
+    pub sessions: Sessions,
+    /// Under which names the listener is asked.
+    pub origins: Origins,
     /// Names of the routes, in their order.
     pub routes: Vec<String>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
     pub log: Log,
+    /// Bounds the log lines of refusals.
+    pub denials: DenialLog,
     /// Metrics.
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
@@ -106,6 +128,14 @@ impl fmt::Debug for AdminParts {
 /// The admin endpoints.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
+        .route("/", get(console::page))
+        .route("/console/{file}", get(console::file))
+        .route(
+            session_api::PATH,
+            get(session_api::show)
+                .post(session_api::sign_in)
+                .delete(session_api::sign_out),
+        )
         .route("/admin/v1/clock/confirm", post(clock::confirm))
         .route("/admin/v1/keys", get(api::keys))
         .route(
@@ -133,7 +163,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&parts),
-            auth::guard,
+            guard::guard,
         ))
         .with_state(parts)
 }

@@ -10,6 +10,7 @@ use super::clients::{AddRequest, ChangeRequest};
 use super::clock::ConfirmRequest;
 use super::error::ApiError;
 use super::import::ImportRequest;
+use super::session_api::SignInRequest;
 
 /// Whether the endpoint takes `body`; `None` for an endpoint that has none.
 #[must_use]
@@ -24,6 +25,7 @@ pub fn takes_body(endpoint: &str, body: &[u8]) -> Option<bool> {
         "add" => read::<AddRequest>(body).is_ok(),
         "change" => read::<ChangeRequest>(body).is_ok(),
         "confirm" => read::<ConfirmRequest>(body).is_ok(),
+        "session" => read::<SignInRequest>(body).is_ok(),
         "import" => read::<ImportRequest>(body).is_ok(),
         _ => return None,
     })

@@ -122,6 +122,12 @@ pub struct AdminListener {
     pub tls: Option<TlsFiles>,
     /// What the file says about plain text on an address that others can reach.
     pub plain_text: PlainText,
+    /// Names by which it may be asked for beside addresses and `localhost`; in lower case.
+    pub allowed_hosts: Vec<String>,
+    /// Longest time that a signed-in operator does nothing; at most the life time.
+    pub session_idle_timeout: Duration,
+    /// Longest time from signing in.
+    pub session_lifetime: Duration,
     /// Who may use it; at least one.
     pub tokens: Vec<AdminToken>,
 }

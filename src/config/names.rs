@@ -80,6 +80,23 @@ pub(super) fn server_name(text: &str) -> Result<String, Broken> {
     ))
 }
 
+/// A name by which browsers ask for a listener of ours; in lower case.
+pub(super) fn host_name(text: &str) -> Result<String, Broken> {
+    if text.parse::<std::net::IpAddr>().is_ok() {
+        return Err(Broken::new(
+            "addresses need no entry: a listener may always be asked by its address",
+            "remove it, or write a DNS name",
+        ));
+    }
+    if is_dns_name(text) {
+        return Ok(text.to_ascii_lowercase());
+    }
+    Err(Broken::new(
+        "a host is a DNS name without scheme, port and wildcard",
+        "write each name as an item of its own: `[admin.example.com]`",
+    ))
+}
+
 /// A method that a route can take; the edge refuses TRACE and CONNECT anyway.
 pub(super) fn method(text: &str) -> Result<Method, Broken> {
     units::word(

@@ -55,6 +55,9 @@ section!(RawAdminListener {
     tls: RawTls,
     insecure: Scalar,
     behind_tls_proxy: Vec<Scalar>,
+    allowed_hosts: Vec<Scalar>,
+    session_idle_timeout: Scalar,
+    session_lifetime: Scalar,
     tokens: Vec<RawAdminToken>,
 });
 

@@ -27,7 +27,8 @@ use self::cache::CacheMetrics;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
-    CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult, TokenError, Trigger,
+    AdminRefusal, CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult,
+    TokenError, Trigger,
 };
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
@@ -228,6 +229,11 @@ impl Metrics {
     /// The admin API answered. What is not one of its endpoints counts as `other`.
     pub fn admin_request(&self, endpoint: &str, code: CodeClass) {
         self.admin.count(endpoint, code);
+    }
+
+    /// The admin listener did not let somebody in, or not as far as they wanted.
+    pub fn admin_refused(&self, reason: AdminRefusal) {
+        self.admin.refused(reason);
     }
 
     /// Shows the lines that `log` loses; the first log given stays.

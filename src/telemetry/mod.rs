@@ -28,8 +28,8 @@ pub use log_bridge::install_bridge;
 pub use log_capture::LogCapture;
 pub use log_writer::LogWriter;
 pub use metrics::{
-    CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries, KeySetFacts,
-    KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE, OpenConnection,
-    RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError, Trigger, UpstreamMetrics,
-    WorkerMetrics,
+    AdminRefusal, CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries,
+    KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
+    OpenConnection, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError, Trigger,
+    UpstreamMetrics, WorkerMetrics,
 };

@@ -48,7 +48,7 @@ const ISSUER: &str = "https://issuer.test";
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// Endpoints of the admin API with the members of their bodies.
-const BODIES: [(&str, &[&str]); 8] = [
+const BODIES: [(&str, &[&str]); 9] = [
     (
         "rotate",
         &[
@@ -66,6 +66,7 @@ const BODIES: [(&str, &[&str]); 8] = [
     ("add", &["id", "scopes", "token_ttl_seconds", "reason"]),
     ("change", &["reason"]),
     ("confirm", &["since"]),
+    ("session", &["token"]),
     (
         "import",
         &[

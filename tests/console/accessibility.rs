@@ -8,7 +8,11 @@ use crate::harness::{ADMIN, Gateway, Options};
 use crate::load::Load;
 use crate::page::Page;
 
-const LOOKS: [(&str, u32, u32); 3] = [("light", 1280, 900), ("dark", 1280, 900), ("light", 360, 740)];
+const LOOKS: [(&str, u32, u32); 3] = [
+    ("light", 1280, 900),
+    ("dark", 1280, 900),
+    ("light", 360, 740),
+];
 
 /// Path and title of every page; `{purge}` and `{log}` stand for what there is.
 pub const PAGES: [(&str, &str); 9] = [
@@ -39,12 +43,21 @@ async fn no_page_has_a_serious_accessibility_problem() {
         return;
     };
     let _load = Load::start(&gateway, &clients, &["stuck"]).await;
-    let purge = gateway.purge().await["rotation_id"].as_str().unwrap().to_owned();
+    let purge = gateway.purge().await["rotation_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     let mut problems = Vec::new();
 
     for (scheme, width, height) in LOOKS {
         page.browser.look(scheme, width, height).await;
-        check(&page, &axe, &format!("sign in, {scheme} {width}"), &mut problems).await;
+        check(
+            &page,
+            &axe,
+            &format!("sign in, {scheme} {width}"),
+            &mut problems,
+        )
+        .await;
     }
     page.sign_in(ADMIN).await;
     page.browser.shows("h1", "Overview").await;
@@ -52,7 +65,13 @@ async fn no_page_has_a_serious_accessibility_problem() {
         page.browser.look(scheme, width, height).await;
         for (path, title) in PAGES {
             page.go(&path.replace("{purge}", &purge), title).await;
-            check(&page, &axe, &format!("{title}, {scheme} {width}"), &mut problems).await;
+            check(
+                &page,
+                &axe,
+                &format!("{title}, {scheme} {width}"),
+                &mut problems,
+            )
+            .await;
             let overflow = page
                 .browser
                 .eval("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -61,11 +80,23 @@ async fn no_page_has_a_serious_accessibility_problem() {
         }
         page.go("keys", "Signing keys").await;
         page.begin_rotation().await;
-        check(&page, &axe, &format!("dialog 1, {scheme} {width}"), &mut problems).await;
+        check(
+            &page,
+            &axe,
+            &format!("dialog 1, {scheme} {width}"),
+            &mut problems,
+        )
+        .await;
         page.browser.click("[data-testid='rotate-next']").await;
         page.browser.shows(".blast-numbers", "Live tokens").await;
         page.browser.click("#purge").await;
-        check(&page, &axe, &format!("dialog 2, {scheme} {width}"), &mut problems).await;
+        check(
+            &page,
+            &axe,
+            &format!("dialog 2, {scheme} {width}"),
+            &mut problems,
+        )
+        .await;
         page.browser.click("dialog header .button").await;
     }
     assert!(problems.is_empty(), "{problems:#?}");

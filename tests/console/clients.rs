@@ -30,8 +30,14 @@ async fn a_new_clients_secret_is_shown_once_and_works() {
     page.browser.click("#stored").await;
     page.browser.click("[data-testid='secret-close']").await;
     page.browser.shows("[data-row='shop']", "enabled").await;
-    let html = page.browser.eval("document.documentElement.outerHTML").await;
-    assert!(!html.as_str().unwrap().contains(&secret), "it is gone from the page");
+    let html = page
+        .browser
+        .eval("document.documentElement.outerHTML")
+        .await;
+    assert!(
+        !html.as_str().unwrap().contains(&secret),
+        "it is gone from the page"
+    );
 
     let item = |number: u32| format!("[data-row='shop'] .menu-list button:nth-child({number})");
     page.browser.click("[data-key='menu-shop']").await;

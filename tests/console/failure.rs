@@ -18,7 +18,9 @@ async fn a_failed_rotation_leads_to_its_log_lines() {
 
     page.browser.shows("dialog h2", "Not rotated").await;
     let log_id = page.text("[data-testid='log-link']").await;
-    let words = page.text("[data-testid='rotate-failure'] p:not(.title)").await;
+    let words = page
+        .text("[data-testid='rotate-failure'] p:not(.title)")
+        .await;
     assert_eq!(
         words,
         format!(
@@ -29,15 +31,26 @@ async fn a_failed_rotation_leads_to_its_log_lines() {
 
     page.browser.click("[data-testid='log-link']").await;
     page.browser.shows("main h1", "Logs").await;
-    page.browser.shows("[data-testid='log-lines']", "ROTATION_FAILED").await;
-    page.browser.shows("[data-testid='log-lines'] dt", "cause").await;
-    assert_eq!(page.browser.eval("document.querySelector('dialog')").await, serde_json::json!(null));
+    page.browser
+        .shows("[data-testid='log-lines']", "ROTATION_FAILED")
+        .await;
+    page.browser
+        .shows("[data-testid='log-lines'] dt", "cause")
+        .await;
+    assert_eq!(
+        page.browser.eval("document.querySelector('dialog')").await,
+        serde_json::json!(null)
+    );
 
     // The same by the search box, from the whole message.
     page.go("", "Overview").await;
-    page.browser.type_into("[data-testid='log-id']", &words).await;
+    page.browser
+        .type_into("[data-testid='log-id']", &words)
+        .await;
     page.browser.press(crate::harness::browser::ENTER).await;
-    page.browser.shows("[data-testid='log-lines']", "ROTATION_FAILED").await;
+    page.browser
+        .shows("[data-testid='log-lines']", "ROTATION_FAILED")
+        .await;
 
     store.heal();
     page.go("keys", "Signing keys").await;

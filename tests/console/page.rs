@@ -44,10 +44,7 @@ impl Page {
     /// Goes to a page (`keys`, `purges/ID`) and waits until it shows `title` and all its data.
     pub async fn go(&self, path: &str, title: &str) {
         self.browser
-            .run(
-                "location.hash = arguments[0]",
-                json!([format!("#/{path}")]),
-            )
+            .run("location.hash = arguments[0]", json!([format!("#/{path}")]))
             .await;
         self.browser.shows("main h1", title).await;
         self.settled().await;
@@ -74,7 +71,9 @@ impl Page {
     pub async fn confirm_rotation(&self) {
         self.begin_rotation().await;
         self.browser.click("[data-testid='rotate-next']").await;
-        self.browser.shows("dialog h2", "Confirm the rotation").await;
+        self.browser
+            .shows("dialog h2", "Confirm the rotation")
+            .await;
         self.browser.shows(".blast-numbers", "Live tokens").await;
     }
 
@@ -114,7 +113,10 @@ impl Page {
             .filter(|url| !url.starts_with(&format!("{}/", self.origin)))
             .filter(|url| !url.starts_with("data:") && !url.starts_with("chrome:"))
             .collect();
-        assert!(elsewhere.is_empty(), "requests left the admin origin: {elsewhere:?}");
+        assert!(
+            elsewhere.is_empty(),
+            "requests left the admin origin: {elsewhere:?}"
+        );
         assert!(requests.len() > 10, "the requests were not recorded");
     }
 }

@@ -25,23 +25,45 @@ async fn a_purge_under_load_fills_the_recovery_board() {
     let active = before.active.public.kid.to_string();
 
     page.confirm_rotation().await;
-    page.browser.shows(".blast-numbers div:nth-child(2)", "4").await;
-    page.browser.until("the chart is drawn", "document.querySelector('dialog .chart svg .bar-tokens')").await;
-    page.browser.click("#purge").await;
-    page.browser.shows(".caution", "every token that these keys signed is refused").await;
-    let locked = "document.querySelector('[data-testid=rotate-go]').disabled";
-    assert_eq!(page.browser.eval(locked).await, true, "nothing was typed yet");
-    page.browser.type_into("#confirm-kid", "wrong!").await;
-    assert_eq!(page.browser.eval(locked).await, true, "the wrong characters");
     page.browser
-        .run("document.querySelector('#confirm-kid').value = ''", serde_json::json!([]))
+        .shows(".blast-numbers div:nth-child(2)", "4")
+        .await;
+    page.browser
+        .until(
+            "the chart is drawn",
+            "document.querySelector('dialog .chart svg .bar-tokens')",
+        )
+        .await;
+    page.browser.click("#purge").await;
+    page.browser
+        .shows(".caution", "every token that these keys signed is refused")
+        .await;
+    let locked = "document.querySelector('[data-testid=rotate-go]').disabled";
+    assert_eq!(
+        page.browser.eval(locked).await,
+        true,
+        "nothing was typed yet"
+    );
+    page.browser.type_into("#confirm-kid", "wrong!").await;
+    assert_eq!(
+        page.browser.eval(locked).await,
+        true,
+        "the wrong characters"
+    );
+    page.browser
+        .run(
+            "document.querySelector('#confirm-kid').value = ''",
+            serde_json::json!([]),
+        )
         .await;
     page.browser.type_into("#confirm-kid", &active[..6]).await;
     page.browser.type_into("#reason", "a laptop was lost").await;
     page.browser.click("[data-testid='rotate-go']").await;
 
     page.browser.shows("dialog h2", "Rotated and purged").await;
-    page.browser.shows("[data-testid='receipt-state']", "outstanding").await;
+    page.browser
+        .shows("[data-testid='receipt-state']", "outstanding")
+        .await;
     let after = gateway.lifecycle.current_set();
     assert!(after.deprecated.is_empty(), "no earlier key verifies");
     assert_ne!(after.active.public.kid, before.active.public.kid);
@@ -50,25 +72,42 @@ async fn a_purge_under_load_fills_the_recovery_board() {
         .iter()
         .find(|one| one.kid.to_string() == active)
         .expect("the purged key's tombstone");
-    assert!(!tombstone.mistake_undo, "it counts as compromised unless said otherwise");
+    assert!(
+        !tombstone.mistake_undo,
+        "it counts as compromised unless said otherwise"
+    );
 
     page.browser.click("[data-testid='open-board']").await;
     page.browser.shows("main h1", "Recovery board").await;
     page.browser.shows("[data-testid='affected']", "4").await;
     page.browser.shows("[data-testid='recovered']", "3").await;
     page.browser.shows("[data-testid='still-out']", "1").await;
-    page.browser.shows("[data-row='stuck']", "still fails").await;
+    page.browser
+        .shows("[data-row='stuck']", "still fails")
+        .await;
     page.browser.shows("[data-row='billing']", "back").await;
-    page.browser.until("the failures are drawn", "document.querySelector('.chart .bar-failures')").await;
+    page.browser
+        .until(
+            "the failures are drawn",
+            "document.querySelector('.chart .bar-failures')",
+        )
+        .await;
     assert!(load.refused() >= 4, "{}", load.refused());
     let shown = page.text("[data-testid='failures']").await;
-    assert!(shown.replace(',', "").parse::<u64>().unwrap() >= 4, "{shown}");
+    assert!(
+        shown.replace(',', "").parse::<u64>().unwrap() >= 4,
+        "{shown}"
+    );
     drop(load);
 
     // Amber until no other verifier can have the old JWKS in a cache.
-    page.browser.shows("[data-testid='receipt']", "outstanding").await;
+    page.browser
+        .shows("[data-testid='receipt']", "outstanding")
+        .await;
     gateway.clock.advance(Duration::from_secs(301));
-    page.browser.shows("[data-testid='receipt'] .badge", "over").await;
+    page.browser
+        .shows("[data-testid='receipt'] .badge", "over")
+        .await;
     page.done(&[]).await;
 }
 
@@ -80,7 +119,13 @@ async fn a_drill_can_be_undone_from_the_page() {
         return;
     };
     page.go("keys", "Signing keys").await;
-    let active = gateway.lifecycle.current_set().active.public.kid.to_string();
+    let active = gateway
+        .lifecycle
+        .current_set()
+        .active
+        .public
+        .kid
+        .to_string();
     page.confirm_rotation().await;
     page.browser.click("#purge").await;
     page.browser.click("#mistake-undo").await;
@@ -90,12 +135,18 @@ async fn a_drill_can_be_undone_from_the_page() {
     assert_eq!(gateway.status(&token).await, 401);
     page.browser.click("[data-testid='rotate-done']").await;
 
-    page.browser.shows(".fold summary", "Keys that are no more (2)").await;
+    page.browser
+        .shows(".fold summary", "Keys that are no more (2)")
+        .await;
     page.browser.click(".fold summary").await;
-    page.browser.click(&format!("[data-key='undo-{active}']")).await;
+    page.browser
+        .click(&format!("[data-key='undo-{active}']"))
+        .await;
     page.browser.shows("dialog h2", "Undo a purge").await;
     page.browser.click("dialog footer .primary").await;
-    page.browser.shows("[data-row='deprecated']", &active[..12]).await;
+    page.browser
+        .shows("[data-row='deprecated']", &active[..12])
+        .await;
     assert_eq!(gateway.status(&token).await, 200, "the key verifies again");
     page.done(&[]).await;
 }

@@ -19,10 +19,15 @@ async fn rotates_and_says_why_a_second_rotate_changes_nothing() {
     page.begin_rotation().await;
     let row = page.text("dialog tbody tr").await;
     assert!(row.contains("active"), "the active key is named: {row}");
-    let name = page.browser.eval("document.querySelector('dialog tbody .kid').title").await;
+    let name = page
+        .browser
+        .eval("document.querySelector('dialog tbody .kid').title")
+        .await;
     assert_eq!(name, before.active.public.kid.to_string());
     page.browser.click("[data-testid='rotate-next']").await;
-    page.browser.shows("dialog [role='status']", "No token breaks").await;
+    page.browser
+        .shows("dialog [role='status']", "No token breaks")
+        .await;
     // Shown as it is, wherever it is shown.
     let reason = "<img src=x onerror=alert(1)> quarterly";
     page.browser.type_into("#reason", reason).await;
@@ -53,7 +58,10 @@ async fn rotates_and_says_why_a_second_rotate_changes_nothing() {
         .shows("dialog .alert", "The signing key was already rotated")
         .await;
     page.browser
-        .shows("[data-testid='possible-again']", "A new Rotate is possible in")
+        .shows(
+            "[data-testid='possible-again']",
+            "A new Rotate is possible in",
+        )
         .await;
     assert_eq!(gateway.lifecycle.current_set().revision, after.revision);
     page.browser.click("[data-testid='rotate-done']").await;
@@ -75,36 +83,72 @@ async fn a_rotation_needs_no_mouse() {
     let before = gateway.lifecycle.current_set().revision;
     let focused = "document.activeElement";
     page.browser
-        .run("document.querySelector('[data-key=key-actions]').focus()", serde_json::json!([]))
+        .run(
+            "document.querySelector('[data-key=key-actions]').focus()",
+            serde_json::json!([]),
+        )
         .await;
 
     page.browser.press(ENTER).await;
-    page.browser.until("the menu has the focus", &format!("{focused}.role === 'menuitem'")).await;
+    page.browser
+        .until(
+            "the menu has the focus",
+            &format!("{focused}.role === 'menuitem'"),
+        )
+        .await;
     page.browser.press(ARROW_DOWN).await;
     page.browser.press(ESCAPE).await;
     page.browser
-        .until("the button has it back", &format!("{focused}.dataset.key === 'key-actions'"))
+        .until(
+            "the button has it back",
+            &format!("{focused}.dataset.key === 'key-actions'"),
+        )
         .await;
 
     page.browser.press(&format!("{ENTER}{ENTER}")).await;
-    page.browser.until("step 1", &format!("{focused}.dataset.testid === 'rotate-next'")).await;
+    page.browser
+        .until(
+            "step 1",
+            &format!("{focused}.dataset.testid === 'rotate-next'"),
+        )
+        .await;
     page.browser.press(ENTER).await;
-    page.browser.until("step 2", &format!("{focused}.id === 'purge'")).await;
+    page.browser
+        .until("step 2", &format!("{focused}.id === 'purge'"))
+        .await;
     page.browser.press(ESCAPE).await;
     page.browser
         .until(
             "Escape closes, and the focus returns",
-            &format!("!document.querySelector('dialog') && {focused}.dataset.key === 'key-actions'"),
+            &format!(
+                "!document.querySelector('dialog') && {focused}.dataset.key === 'key-actions'"
+            ),
         )
         .await;
-    assert_eq!(gateway.lifecycle.current_set().revision, before, "nothing happened");
+    assert_eq!(
+        gateway.lifecycle.current_set().revision,
+        before,
+        "nothing happened"
+    );
 
     page.browser.press(&format!("{ENTER}{ENTER}")).await;
-    page.browser.until("step 1", &format!("{focused}.dataset.testid === 'rotate-next'")).await;
+    page.browser
+        .until(
+            "step 1",
+            &format!("{focused}.dataset.testid === 'rotate-next'"),
+        )
+        .await;
     page.browser.press(ENTER).await;
-    page.browser.until("step 2", &format!("{focused}.id === 'purge'")).await;
+    page.browser
+        .until("step 2", &format!("{focused}.id === 'purge'"))
+        .await;
     page.browser.type_into("#reason", ENTER).await;
-    page.browser.until("the result", &format!("{focused}.dataset.testid === 'rotate-done'")).await;
+    page.browser
+        .until(
+            "the result",
+            &format!("{focused}.dataset.testid === 'rotate-done'"),
+        )
+        .await;
     assert_eq!(gateway.lifecycle.current_set().revision, before + 1);
     page.done(&[]).await;
 }

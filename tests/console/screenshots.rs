@@ -15,8 +15,20 @@ use crate::harness::{ADMIN, Gateway, Options};
 use crate::load::Load;
 use crate::page::Page;
 
-const CLIENTS: [&str; 6] = ["billing", "checkout", "mobile-app", "partner-feed", "reporting", "search-index"];
-const LOOKS: [(&str, u32); 4] = [("light", 1280), ("dark", 1280), ("light", 390), ("dark", 390)];
+const CLIENTS: [&str; 6] = [
+    "billing",
+    "checkout",
+    "mobile-app",
+    "partner-feed",
+    "reporting",
+    "search-index",
+];
+const LOOKS: [(&str, u32); 4] = [
+    ("light", 1280),
+    ("dark", 1280),
+    ("light", 390),
+    ("dark", 390),
+];
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/screenshots");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -53,14 +65,20 @@ async fn screenshots() {
         shoot(&page, "rotate-confirm", scheme, width, false).await;
     }
     page.browser.click("dialog header .button").await;
-    let purge = gateway.purge().await["rotation_id"].as_str().unwrap().to_owned();
+    let purge = gateway.purge().await["rotation_id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     page.go(&format!("purges/{purge}"), "Recovery board").await;
     page.browser.shows("[data-testid='recovered']", "5").await;
     // Failures in more than one moment.
     for _ in 0..6 {
         gateway.clock.advance(Duration::from_secs(10));
         let seen = load.refused();
-        crate::harness::eventually("more failures", || async { (load.refused() > seen + 4).then_some(()) }).await;
+        crate::harness::eventually("more failures", || async {
+            (load.refused() > seen + 4).then_some(())
+        })
+        .await;
     }
     drop(load);
 
@@ -81,10 +99,15 @@ async fn screenshots() {
 async fn shoot(page: &Page, name: &str, scheme: &str, width: u32, whole: bool) {
     let screen = if width < 500 { 844 } else { 900 };
     page.browser.look(scheme, width, screen).await;
-    let height = page.browser.eval("document.documentElement.scrollHeight").await;
+    let height = page
+        .browser
+        .eval("document.documentElement.scrollHeight")
+        .await;
     let height = u32::try_from(height.as_u64().unwrap()).unwrap();
     if whole {
-        page.browser.look(scheme, width, height.clamp(screen, 2400)).await;
+        page.browser
+            .look(scheme, width, height.clamp(screen, 2400))
+            .await;
     }
     page.browser
         .run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))", json!([]))

@@ -24,7 +24,10 @@ async fn signs_in_with_an_admin_token_and_out_again() {
         .expect("the Log ID that the page shows is in the log");
 
     page.browser
-        .run("document.querySelector('#token').value = ''", Value::Array(vec![]))
+        .run(
+            "document.querySelector('#token').value = ''",
+            Value::Array(vec![]),
+        )
         .await;
     page.sign_in(ADMIN).await;
     page.browser.shows("h1", "Overview").await;
@@ -42,14 +45,20 @@ async fn signs_in_with_an_admin_token_and_out_again() {
     assert_eq!(page.browser.eval("document.cookie").await, "");
 
     // A reload goes on where it was.
-    page.browser.open(&format!("{}/#/keys", gateway.admin)).await;
-    page.browser.run("location.reload()", Value::Array(vec![])).await;
+    page.browser
+        .open(&format!("{}/#/keys", gateway.admin))
+        .await;
+    page.browser
+        .run("location.reload()", Value::Array(vec![]))
+        .await;
     page.browser.shows("h1", "Signing keys").await;
     page.settled().await;
 
     page.browser.click("[data-testid='sign-out']").await;
     page.browser.shows("h1", "Sign in to Portcullis").await;
-    let (status, _) = page.call("POST", "/keys/rotate", serde_json::json!({})).await;
+    let (status, _) = page
+        .call("POST", "/keys/rotate", serde_json::json!({}))
+        .await;
     assert_eq!(status, 401, "the session is over");
     page.done(&["401 (Unauthorized)"]).await;
 }

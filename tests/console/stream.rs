@@ -17,15 +17,31 @@ async fn a_lost_stream_shows_the_age_of_the_data_and_comes_back() {
     page.browser.shows("[data-testid='live']", "Live").await;
 
     relay.cut();
-    page.browser.shows("[data-testid='live']", "Reconnecting · data is").await;
-    let age = "Number(/data is (\\d+) s old/.exec(document.querySelector('.live').textContent)?.[1])";
-    page.browser.until("the age grows", &format!("{age} >= 2")).await;
+    page.browser
+        .shows("[data-testid='live']", "Reconnecting · data is")
+        .await;
+    let age =
+        "Number(/data is (\\d+) s old/.exec(document.querySelector('.live').textContent)?.[1])";
+    page.browser
+        .until("the age grows", &format!("{age} >= 2"))
+        .await;
 
     // What happened meanwhile shows by itself once the stream is back.
     gateway.rotate().await;
-    let active = gateway.lifecycle.current_set().active.public.kid.to_string();
+    let active = gateway
+        .lifecycle
+        .current_set()
+        .active
+        .public
+        .kid
+        .to_string();
     relay.mend();
-    page.browser.until("live again", "document.querySelector('.live').dataset.state === 'live'").await;
+    page.browser
+        .until(
+            "live again",
+            "document.querySelector('.live').dataset.state === 'live'",
+        )
+        .await;
     page.browser
         .until(
             "the new key is shown",

@@ -311,7 +311,10 @@ fn start_driver(program: &Path, profile: &Path) -> (Child, BufReader<ChildStdout
         .find_map(|line| {
             let (_, rest) = line.rsplit_once("on port ")?;
             // It repeats the 0 that it was asked for first.
-            rest.trim_end_matches('.').parse().ok().filter(|port| *port != 0)
+            rest.trim_end_matches('.')
+                .parse()
+                .ok()
+                .filter(|port| *port != 0)
         })
         .expect("chromedriver says its port");
     (child, output, port)

@@ -11,7 +11,9 @@ use portcullis::config::Config;
 use portcullis::keygen::{FixtureKeys, KeyGenerator};
 use portcullis::keys::{Actor, Algorithm, FreshKey, transition};
 use portcullis::lifecycle::Lifecycle;
-use portcullis::listeners::{Ephemeral, Shared, Sources, Stop, server_conf, start_on_ephemeral};
+use portcullis::listeners::{
+    Ephemeral, Shared, Sources, Stop, TlsSpec, server_conf, start_on_ephemeral,
+};
 use portcullis::store::{
     FileStore, FileStoreConfig, KeyStore, Keyring, MemoryStore, seal_fresh, write_new_kek,
 };
@@ -50,6 +52,9 @@ pub struct Options {
     pub log: Option<Log>,
     /// More keys of the proxy listener, each behind a comma.
     pub listener: &'static str,
+    /// More admin tokens, each line indented by six spaces; then more keys of the admin listener,
+    /// each line indented by four.
+    pub admin: String,
 }
 
 impl Default for Options {
@@ -70,6 +75,7 @@ impl Default for Options {
             steady_clock: false,
             log: None,
             listener: "",
+            admin: String::new(),
         }
     }
 }
@@ -216,12 +222,19 @@ impl Gateway {
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
+        let tls = config.listeners.admin.tls.as_ref().map(|files| TlsSpec {
+            cert_file: files.cert_file.clone(),
+            key_file: files.key_file.clone(),
+            client_ca_file: files.client_ca_file.clone(),
+            h2: false,
+        });
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let admin =
-            start_on_ephemeral(app.admin(), None, &sources, &shared).expect("the admin listener");
+            start_on_ephemeral(app.admin(), tls, &sources, &shared).expect("the admin listener");
         let metrics = start_on_ephemeral(app.metrics_app(), None, &sources, &shared)
             .expect("the metrics listener");
         let (admin_url, metrics_url) = (
-            format!("http://{}", admin.address),
+            format!("{scheme}://{}", admin.address),
             format!("http://{}", metrics.address),
         );
         listeners.extend([admin, metrics]);
@@ -366,6 +379,7 @@ listeners:
       - {{ name: boss, role: admin, file: {dir}/secrets/admin }}
       - {{ name: ops, role: operator, file: {dir}/secrets/operator }}
       - {{ name: eyes, role: viewer, file: {dir}/secrets/viewer }}
+{admin}
   metrics: {{ address: 127.0.0.1:3 }}
 issuer:
   url: http://issuer.test
@@ -396,6 +410,7 @@ server: {{ workers: {workers}{server} }}
         workers = options.workers,
         server = options.server,
         listener = options.listener,
+        admin = options.admin,
         more = options.more,
         routes = options.routes,
     );

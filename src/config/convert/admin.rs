@@ -1,6 +1,7 @@
 //! `listeners.admin`: the listener for operators and its credentials.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
 
 use crate::config::config::{AdminListener, AdminToken, AdminTokenSource, Role};
 use crate::config::net::listen_address;
@@ -13,6 +14,9 @@ use super::binding::{Place, Taken, plain_text, secrets_need_tls, tls};
 
 /// Most admin tokens; each wrong one is compared with all of them.
 const MAX_ADMIN_TOKENS: usize = 64;
+
+/// Most names of the listener.
+const MAX_HOSTS: usize = 32;
 
 pub(super) fn admin(
     cx: &mut Cx<'_>,
@@ -40,6 +44,13 @@ pub(super) fn admin(
         raw.insecure.as_ref(),
         raw.behind_tls_proxy.as_ref(),
     );
+    let allowed_hosts = cx.list(
+        &at.key("allowed_hosts"),
+        raw.allowed_hosts.as_ref(),
+        MAX_HOSTS,
+        names::host_name,
+    );
+    let (session_idle_timeout, session_lifetime) = session(cx, &raw, at);
     let tokens = tokens(cx, &raw.tokens.unwrap_or_default(), &at.key("tokens"));
     let address = address?;
     let place = Place {
@@ -60,8 +71,38 @@ pub(super) fn admin(
         address,
         tls: tls.flatten(),
         plain_text,
+        allowed_hosts,
+        session_idle_timeout,
+        session_lifetime,
         tokens,
     })
+}
+
+/// How long a session may stand idle, and how long it lasts at most.
+fn session(cx: &mut Cx<'_>, raw: &RawAdminListener, at: &KeyPath) -> (Duration, Duration) {
+    const SECOND: Duration = Duration::from_secs(1);
+    const HOUR: Duration = Duration::from_secs(3600);
+    let lifetime = cx.maybe(
+        &at.key("session_lifetime"),
+        raw.session_lifetime.as_ref(),
+        |text| units::duration_within(text, SECOND, HOUR * 24 * 7),
+    );
+    let lifetime = lifetime.unwrap_or(HOUR * 12);
+    let idle_at = at.key("session_idle_timeout");
+    let idle = cx.maybe(&idle_at, raw.session_idle_timeout.as_ref(), |text| {
+        units::duration_within(text, SECOND, HOUR * 24 * 7)
+    });
+    if idle.is_some_and(|idle| idle > lifetime) {
+        let lifetime = units::in_words(lifetime);
+        cx.refuse(
+            &idle_at,
+            raw.session_idle_timeout.as_ref(),
+            format!("session_idle_timeout ≤ session_lifetime, which is {lifetime}"),
+            "write a shorter session_idle_timeout or a longer session_lifetime",
+        );
+    }
+    let default = Duration::from_secs(30 * 60).min(lifetime);
+    (idle.unwrap_or(default), lifetime)
 }
 
 fn tokens(cx: &mut Cx<'_>, raw: &[RawAdminToken], at: &KeyPath) -> Vec<AdminToken> {

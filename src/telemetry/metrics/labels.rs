@@ -144,3 +144,27 @@ closed_label! {
         TemporarilyUnavailable = "temporarily_unavailable",
     }
 }
+
+closed_label! {
+    /// Why the admin listener did not let somebody in, or not as far as they wanted.
+    AdminRefusal {
+        /// A parameter for a credential stood in the URL.
+        TokenInUrl = "token_in_url",
+        /// Asked under a name that is not the listener's.
+        HostNotAllowed = "host_not_allowed",
+        /// Another origin sent it.
+        CrossOrigin = "cross_origin",
+        /// A change by cookie that does not show that the console's page wants it.
+        Csrf = "csrf",
+        /// Neither an admin token nor a session cookie.
+        Unauthenticated = "unauthenticated",
+        /// A session cookie that is not, or no longer, good.
+        SessionEnded = "session_ended",
+        /// A token that is not one of ours.
+        WrongToken = "wrong_token",
+        /// The same, after too many of them.
+        Throttled = "throttled",
+        /// The role does not allow it.
+        Role = "role",
+    }
+}

@@ -8,7 +8,7 @@ use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Result};
 
-use super::labels::{CodeClass, Grant, TokenError};
+use super::labels::{AdminRefusal, CodeClass, Grant, TokenError};
 use super::registrar::{Registrar, prefixed};
 
 /// Label of requests to anything that is no admin endpoint.
@@ -107,6 +107,8 @@ impl ClientMetrics {
 pub(super) struct AdminMetrics {
     endpoints: Vec<Endpoint>,
     other: Endpoint,
+    /// In the order of [`AdminRefusal::ALL`].
+    refusals: Vec<IntCounter>,
 }
 
 #[derive(Debug)]
@@ -134,13 +136,30 @@ impl AdminMetrics {
             "Requests to the admin API, by endpoint and class of status.",
             &["endpoint", "code"],
         )?;
+        let refusals = to.counters(
+            "admin_refusals_total",
+            "Requests to the admin listener that were not let in, or not as far as they wanted, by reason.",
+            &["reason"],
+        )?;
+        let refusal =
+            |reason: &AdminRefusal| refusals.get_metric_with_label_values(&[reason.as_str()]);
         Ok(Self {
             endpoints: endpoints
                 .iter()
                 .map(|name| Endpoint::new(&family, name))
                 .collect::<Result<_>>()?,
             other: Endpoint::new(&family, OTHER_ENDPOINT)?,
+            refusals: AdminRefusal::ALL
+                .iter()
+                .map(refusal)
+                .collect::<Result<_>>()?,
         })
+    }
+
+    pub(super) fn refused(&self, reason: AdminRefusal) {
+        if let Some(counter) = self.refusals.get(reason as usize) {
+            counter.inc();
+        }
     }
 
     pub(super) fn count(&self, endpoint: &str, code: CodeClass) {

@@ -78,6 +78,7 @@ fn exercise(metrics: &Metrics) {
     metrics.token_error(TokenError::InvalidClient);
     metrics.clients(2, 1);
     metrics.admin_request("keys", CodeClass::Success);
+    metrics.admin_refused(AdminRefusal::Csrf);
 }
 
 /// Samples by name and labels, with the families' types; fails for text that is not well formed.
@@ -229,6 +230,12 @@ fn closed_label_sets_are_complete_at_the_start() {
             ));
         }
     }
+    for reason in AdminRefusal::ALL {
+        zero(format!(
+            "portcullis_admin_refusals_total{{reason=\"{}\"}}",
+            reason.as_str()
+        ));
+    }
     for kind in ["rotate", "purge"] {
         for trigger in ["manual", "automatic"] {
             for result in ["success", "failure", "unchanged"] {
@@ -287,7 +294,11 @@ fn no_value_of_a_closed_set_ends_with_another() {
         .iter()
         .map(|value| value.as_str())
         .collect();
-    let sets: [Vec<&str>; 5] = [codes, reasons, states, kinds, results];
+    let refusals = AdminRefusal::ALL
+        .iter()
+        .map(|value| value.as_str())
+        .collect();
+    let sets: [Vec<&str>; 6] = [codes, reasons, states, kinds, results, refusals];
     for set in sets {
         for (position, value) in set.iter().enumerate() {
             let others = set
