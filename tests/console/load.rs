@@ -15,13 +15,14 @@ const MOST: usize = 20_000;
 /// A running load; ends when it is dropped.
 pub struct Load {
     tasks: Vec<JoinHandle<()>>,
+    sent: Arc<AtomicU64>,
     refused: Arc<AtomicU64>,
 }
 
 impl Load {
     /// Starts one task for each of `clients`; those of `stubborn` go on with their first token.
     pub async fn start(gateway: &Gateway, clients: &[&str], stubborn: &[&str]) -> Self {
-        let refused = Arc::new(AtomicU64::new(0));
+        let (sent, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
         let mut tasks = Vec::new();
         for client in clients {
             let token = token_of(&gateway.http, &gateway.proxy, client).await;
@@ -30,11 +31,21 @@ impl Load {
                 proxy: gateway.proxy.clone(),
                 name: (*client).to_owned(),
                 learns: !stubborn.contains(client),
+                sent: Arc::clone(&sent),
                 refused: Arc::clone(&refused),
             };
             tasks.push(tokio::spawn(client.run(token)));
         }
-        Self { tasks, refused }
+        Self {
+            tasks,
+            sent,
+            refused,
+        }
+    }
+
+    /// How many requests were answered so far.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::SeqCst)
     }
 
     /// How many requests were refused so far.
@@ -56,6 +67,7 @@ struct Client {
     proxy: String,
     name: String,
     learns: bool,
+    sent: Arc<AtomicU64>,
     refused: Arc<AtomicU64>,
 }
 
@@ -69,6 +81,7 @@ impl Client {
             let Ok(response) = request.bearer_auth(&token).send().await else {
                 return;
             };
+            self.sent.fetch_add(1, Ordering::SeqCst);
             if response.status() == 200 {
                 continue;
             }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::accessibility::PAGES;
 use crate::harness::clients::lines;
 use crate::harness::peers::peer;
-use crate::harness::{ADMIN, Gateway, Options};
+use crate::harness::{ADMIN, Gateway, Options, eventually};
 use crate::load::Load;
 use crate::page::Page;
 
@@ -38,6 +38,7 @@ async fn screenshots() {
     let gateway = Gateway::start(Options {
         clients: lines(&CLIENTS, ""),
         upstreams: "  catalog: { endpoints: [\"127.0.0.1:9\"] }\n".to_owned(),
+        token_ttl: "24h",
         ..Options::default()
     })
     .await;
@@ -49,50 +50,84 @@ async fn screenshots() {
         shoot(&page, "sign-in", scheme, width, true).await;
     }
 
-    // A week of routine, then a leak.
-    for hours in [22, 25, 19, 24, 23] {
-        gateway.clock.advance(Duration::from_secs(hours * 3600));
-        gateway.lifecycle.tick().await.unwrap();
+    // Two days of routine, then a leak.
+    for hours in [9, 11, 8, 10, 9] {
+        pass(&gateway, hours * 60).await;
         gateway.rotate().await;
     }
-    gateway.clock.advance(Duration::from_secs(31 * 60));
+    pass(&gateway, 127).await;
     let load = Load::start(&gateway, &CLIENTS, &["search-index"]).await;
+    eventually("traffic", || async { (load.sent() > 600).then_some(()) }).await;
     page.sign_in(ADMIN).await;
     page.browser.shows("h1", "Overview").await;
-    page.go("keys", "Signing keys").await;
-    page.confirm_rotation().await;
-    for (scheme, width) in LOOKS {
-        shoot(&page, "rotate-confirm", scheme, width, false).await;
-    }
-    page.browser.click("dialog header .button").await;
-    let purge = gateway.purge().await["rotation_id"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    page.go(&format!("purges/{purge}"), "Recovery board").await;
-    page.browser.shows("[data-testid='recovered']", "5").await;
-    // Failures in more than one moment.
-    for _ in 0..6 {
-        gateway.clock.advance(Duration::from_secs(10));
-        let seen = load.refused();
-        crate::harness::eventually("more failures", || async {
-            (load.refused() > seen + 4).then_some(())
-        })
-        .await;
-    }
-    drop(load);
-
-    for (path, title) in PAGES {
-        page.go(&path.replace("{purge}", &purge), title).await;
-        let name = match path {
-            "" => "overview".to_owned(),
-            path => path.replace("/{purge}", "-board").replace('/', "-"),
+    for (path, title) in PAGES.iter().filter(|(path, _)| !path.starts_with("purges")) {
+        page.go(path, title).await;
+        let name = if path.is_empty() {
+            "overview".to_owned()
+        } else {
+            path.replace('/', "-")
         };
         for (scheme, width) in LOOKS {
             shoot(&page, &name, scheme, width, true).await;
         }
     }
+
+    page.go("keys", "Signing keys").await;
+    page.begin_rotation().await;
+    for (scheme, width) in LOOKS {
+        shoot(&page, "rotate", scheme, width, false).await;
+    }
+    page.browser.click("[data-testid='rotate-next']").await;
+    page.browser.shows(".blast-numbers", "Live tokens").await;
+    page.browser.click("#purge").await;
+    for (scheme, width) in LOOKS {
+        shoot(&page, "rotate-confirm", scheme, width, false).await;
+    }
+    let active = gateway
+        .lifecycle
+        .current_set()
+        .active
+        .public
+        .kid
+        .to_string();
+    page.browser.type_into("#confirm-kid", &active[..6]).await;
+    page.browser
+        .type_into("#reason", "INC-2231: a laptop with a backup was lost")
+        .await;
+    page.browser.click("[data-testid='rotate-go']").await;
+    page.browser.shows("dialog h2", "Rotated and purged").await;
+    for (scheme, width) in LOOKS {
+        shoot(&page, "rotate-receipt", scheme, width, false).await;
+    }
+    page.browser.click("[data-testid='open-board']").await;
+    page.browser.shows("[data-testid='recovered']", "5").await;
+    // Failures in more than one moment.
+    for _ in 0..6 {
+        gateway.clock.advance(Duration::from_secs(10));
+        let seen = load.refused();
+        eventually("more failures", || async {
+            (load.refused() > seen + 4).then_some(())
+        })
+        .await;
+    }
+    drop(load);
+    let board = page.browser.eval("location.hash.slice(2)").await;
+    for (path, name, title) in [
+        ("purges", "purges", "Purges"),
+        (board.as_str().unwrap(), "purges-board", "Recovery board"),
+    ] {
+        page.go(path, title).await;
+        for (scheme, width) in LOOKS {
+            shoot(&page, name, scheme, width, true).await;
+        }
+    }
     page.done(&[]).await;
+}
+
+/// Lets time pass, with the schedule looking after it.
+async fn pass(gateway: &Gateway, minutes: u64) {
+    gateway.clock.advance(Duration::from_secs(minutes * 60));
+    gateway.lifecycle.tick().await.unwrap();
 }
 
 /// One picture, of the whole page or of what is on the screen.
@@ -109,11 +144,16 @@ async fn shoot(page: &Page, name: &str, scheme: &str, width: u32, whole: bool) {
             .look(scheme, width, height.clamp(screen, 2400))
             .await;
     }
-    page.browser
-        .run("return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))", json!([]))
-        .await;
+    drawn(page).await;
     let file = format!("{FOLDER}/{name}-{scheme}-{width}.png");
     save(Path::new(&file), &page.browser.picture().await);
+}
+
+/// Waits until the page has been laid out and drawn anew.
+async fn drawn(page: &Page) {
+    let script =
+        "return new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))";
+    page.browser.run(script, json!([])).await;
 }
 
 /// Writes it, with at most 128 colours where pngquant can be had: a third of the size.

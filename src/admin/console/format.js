@@ -30,6 +30,7 @@ export function compact(value) {
 /** `0.4`, `12`, `1,234`. */
 export function rate(value) {
   if (typeof value !== "number") return "–";
+  if (value > 0 && value < 0.1) return "< 0.1";
   return value >= 10 || value === 0 ? NUMBER.format(Math.round(value)) : value.toFixed(1);
 }
 

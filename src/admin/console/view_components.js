@@ -2,6 +2,7 @@
 // beside the list the selected one with its facts, its endpoints and, where it has some, its keys.
 
 import { h, isBusy, replace } from "./dom.js";
+import { words } from "./format.js";
 import { icon } from "./icons.js";
 import { keysPanel } from "./keys_panel.js";
 import { pageHead } from "./page.js";
@@ -39,7 +40,8 @@ export function componentsView({ main, parts, signal }) {
 
   main.append(
     pageHead("Component Monitor", "What this gateway is made of, live. What is wrong stands first.", overall),
-    h("div", { class: "master-detail" }, h("section", { class: "card", "aria-label": "Components" }, list), h("div", { class: "stack", "data-testid": "component" }, about, keys)),
+    h("div", { class: "master-detail" }, h("section", { class: "card", "aria-label": "Components" }, list), h("div", { class: "stack", "data-testid": "component" }, about)),
+    keys,
   );
   subscribe("status", show, signal);
   if (read("status")) show(read("status"));
@@ -75,7 +77,7 @@ function detail(component) {
       "div",
       { class: "stack" },
       h("div", { class: "headline" }, icon(component.status, `status-${component.status}`), h("div", {}, h("p", { class: "reason" }, component.reason), h("p", { class: "muted small" }, "since ", when(component.since, { inline: true })))),
-      facts(["Kind", KINDS[component.kind] ?? component.kind], ...pairs.map(([name, value]) => [name, String(value)])),
+      facts(["Kind", KINDS[component.kind] ?? component.kind], ...pairs.map(([name, value]) => [words(name), String(value)])),
       component.endpoints && endpoints(component.endpoints),
     ),
   );
