@@ -16,6 +16,7 @@ mod harness;
 mod accessibility;
 mod clients;
 mod failure;
+mod files;
 mod load;
 mod page;
 mod purge;

@@ -134,6 +134,7 @@ async fn pass(gateway: &Gateway, minutes: u64) {
 async fn shoot(page: &Page, name: &str, scheme: &str, width: u32, whole: bool) {
     let screen = if width < 500 { 844 } else { 900 };
     page.browser.look(scheme, width, screen).await;
+    drawn(page).await;
     let height = page
         .browser
         .eval("document.documentElement.scrollHeight")

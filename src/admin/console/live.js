@@ -4,9 +4,12 @@
 
 import { get } from "./api.js";
 import { h, isBusy, replace } from "./dom.js";
-import { clockTime } from "./format.js";
+import { clockTime, now } from "./format.js";
 import { alertBox, problemBox } from "./parts.js";
 import { subscribe } from "./store.js";
+
+/** An answer that stays the same is drawn again this often, in milliseconds. */
+const REDRAW = 5000;
 
 /**
  * @param path of the GET below /admin/v1, or a function that gives it
@@ -60,7 +63,8 @@ export function live({ path, draw, signal, every = 0, on = [] }) {
     notice.replaceChildren();
     region.removeAttribute("aria-busy");
     region.dataset.at = new Date().toISOString();
-    const next = JSON.stringify(answer);
+    // The same answer can mean something else a moment later: a date in it has come.
+    const next = JSON.stringify([answer, Math.floor(now() / REDRAW)]);
     if (next === text || isBusy(body)) return;
     text = next;
     replace(body, draw(answer));

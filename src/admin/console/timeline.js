@@ -77,7 +77,9 @@ function endedLane(key) {
   const end = at(key.ended_at);
   const segments = [];
   const [activated, deprecated] = [at(key.activated_at), at(key.deprecated_at)];
-  if (activated !== null) segments.push({ className: "seg-was-active", from: activated, to: deprecated ?? end });
+  // Without the date between the two, when it signed and when it only verified cannot be told apart.
+  const signed = deprecated === null && key.state === "retired" ? "seg-ended" : "seg-was-active";
+  if (activated !== null) segments.push({ className: signed, from: activated, to: deprecated ?? end });
   if (deprecated !== null) segments.push({ className: "seg-was-deprecated", from: deprecated, to: end });
   return { name: key.kid, state: key.state, segments, mark: { at: end, className: `mark-${key.state}` } };
 }

@@ -68,7 +68,7 @@ function componentMonitor(status) {
           "li",
           {},
           h("span", {}, statusIcon(component.status)),
-          h("span", {}, h("a", { href: href("components", component.id) }, component.name), component.status !== "ok" && h("span", { class: "small muted" }, ` ${component.reason}`)),
+          h("span", {}, h("a", { href: href("components", component.id) }, component.name), component.status !== "ok" && h("span", { class: "small muted" }, `: ${component.reason}`)),
           h("span", { class: "muted small nowrap" }, ago(component.since)),
         ),
       ),
