@@ -70,11 +70,14 @@ async fn a_session_that_ends_elsewhere_leads_to_the_sign_in_page() {
         return;
     };
     page.go("keys", "Signing keys").await;
+    page.begin_rotation().await;
     // Longer than a session may last.
     gateway
         .clock
         .advance(std::time::Duration::from_secs(13 * 3600));
     page.browser.shows(".alert", "Your session has ended").await;
+    let dialog = page.browser.eval("document.querySelector('dialog')").await;
+    assert_eq!(dialog, Value::Null, "nothing lies over the sign-in page");
     page.sign_in(ADMIN).await;
     page.browser.shows("h1", "Signing keys").await;
     page.settled().await;

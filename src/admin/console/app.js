@@ -1,6 +1,7 @@
 // The console's entry: who is signed in, which page is shown, what keeps running beside it.
 
 import { get, whenSignedOut } from "./api.js";
+import { closeDialogs } from "./dialog.js";
 import { start as startEvents, stop as stopEvents } from "./events.js";
 import { tickTimes } from "./parts.js";
 import { follow, leavePage, route } from "./router.js";
@@ -45,6 +46,7 @@ function showPage() {
 
 function showSignIn(message) {
   leavePage();
+  closeDialogs();
   stopEvents();
   clear();
   shell?.end.abort();

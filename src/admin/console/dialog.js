@@ -21,6 +21,8 @@ export class Dialog {
       h("header", {}, this.title, this.step, this.closer),
       this.content,
       this.footer,
+      // What lies behind a modal dialog is not read out.
+      h("div", { class: "visually-hidden", role: "status", "data-announcer": true }),
     );
     const opener = document.activeElement;
     this.element.addEventListener("cancel", (event) => {
@@ -33,13 +35,13 @@ export class Dialog {
     this.element.addEventListener("close", () => {
       this.leave.abort();
       this.element.remove();
-      if (opener?.isConnected) opener.focus();
+      giveBack(opener);
       onClose();
     });
     document.body.append(this.element);
     this.element.showModal();
-    // A dialog belongs to its page: going back leaves both.
-    addEventListener("hashchange", () => this.close(), { once: true, signal: this.leave.signal });
+    // A dialog belongs to its page: going back leaves both, unless it must not be lost.
+    addEventListener("hashchange", () => this.locked || this.close(), { signal: this.leave.signal });
   }
 
   /** Aborts when the dialog closes. */
@@ -61,12 +63,25 @@ export class Dialog {
   /** While locked it closes only by `close()` of the program. */
   lock(locked) {
     this.locked = locked;
+    this.element.toggleAttribute("data-locked", locked);
     this.closer.hidden = locked;
   }
 
   close() {
     if (this.element.open) this.element.close();
   }
+}
+
+/** Closes every dialog that may be closed. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog[open]:not([data-locked])")) dialog.close();
+}
+
+/** The focus goes back to what opened the dialog, or to what was drawn in its place meanwhile. */
+function giveBack(opener) {
+  const key = opener?.dataset.key;
+  const place = opener?.isConnected ? opener : key && document.querySelector(`[data-key="${CSS.escape(key)}"]`);
+  place?.focus();
 }
 
 /** A button at a dialog's foot. */

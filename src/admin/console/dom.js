@@ -64,7 +64,7 @@ export function uid(prefix) {
 
 /** Says `text` to a screen reader. */
 export function announce(text) {
-  const region = document.getElementById("announcer");
+  const region = document.querySelector("dialog[open] [data-announcer]") ?? document.getElementById("announcer");
   // The same text twice would not be read twice.
   region.textContent = region.textContent === text ? `${text}\u00a0` : text;
 }

@@ -31,6 +31,9 @@ function title(answer, purged) {
 
 function happened(answer, purged) {
   if (!purged) return alertBox("ok", "The signing key was rotated", h("p", {}, "No token broke. What the former key signed is accepted until it expires."));
+  if (!answer.receipt.complete) {
+    return alertBox("warning", "The purge is committed, but not over yet", h("p", {}, "A worker still holds an earlier key, and may complete what it has begun. The receipt says who, and turns when it is over."));
+  }
   const count = answer.purged.length;
   return alertBox("ok", `${count === 1 ? "One key was" : `${count} keys were`} purged, and fresh ones made`, h("p", {}, "Every token that they signed is refused from now on. Clients get a new one from the token endpoint."));
 }
