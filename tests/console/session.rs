@@ -44,6 +44,10 @@ async fn signs_in_with_an_admin_token_and_out_again() {
     assert!(!kept.as_str().unwrap().contains(ADMIN), "{kept}");
     assert_eq!(page.browser.eval("document.cookie").await, "");
 
+    let theme = "document.documentElement.dataset.theme";
+    page.browser.click("[data-testid='theme']").await;
+    assert_eq!(page.browser.eval(theme).await, "light", "chosen by hand");
+
     // A reload goes on where it was.
     page.browser
         .open(&format!("{}/#/keys", gateway.admin))
@@ -53,6 +57,7 @@ async fn signs_in_with_an_admin_token_and_out_again() {
         .await;
     page.browser.shows("h1", "Signing keys").await;
     page.settled().await;
+    assert_eq!(page.browser.eval(theme).await, "light", "and remembered");
 
     page.browser.click("[data-testid='sign-out']").await;
     page.browser.shows("h1", "Sign in to Portcullis").await;
