@@ -12,6 +12,7 @@ mod connection;
 mod local;
 mod refusal;
 mod response;
+mod stream;
 
 use std::any::Any;
 use std::fmt;
@@ -32,6 +33,7 @@ use tower::ServiceExt;
 pub use connection::ConnState;
 pub use local::LocalApp;
 pub use refusal::{Refusal, RefusalLog};
+pub use stream::{Pieces, stream};
 
 /// The downstream peer, in the extensions of every request the bridge hands to a router.
 /// Absent when the transport has no internet address (an in-memory stream).

@@ -148,6 +148,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "arc_swap",
+            "async_trait",
             "base64",
             "bytes",
             "ring",
@@ -171,6 +172,7 @@ const UNITS: &[Unit] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tokio",
         ],
     ),
     unit(
@@ -214,6 +216,7 @@ const UNITS: &[Unit] = &[
             "lifecycle",
             "log_id",
             "telemetry",
+            "token",
         ],
         &[
             "axum",
@@ -271,6 +274,7 @@ const UNITS: &[Unit] = &[
             "http",
             "issuer",
             "keygen",
+            "keys",
             "lifecycle",
             "store",
             "telemetry",
@@ -303,6 +307,7 @@ const UNITS: &[Unit] = &[
             "listeners",
             "store",
             "telemetry",
+            "token",
         ],
         &[
             "async_trait",

@@ -31,6 +31,10 @@ const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// The metric label of a path.
 pub(super) fn endpoint_label(path: &str) -> &'static str {
     match path {
+        "/admin/v1/status" => "status",
+        "/admin/v1/audit" => "audit",
+        "/admin/v1/events" => "events",
+        "/admin/v1/logs" => "logs",
         "/admin/v1/clock/confirm" => "clock_confirm",
         "/admin/v1/keys" => "keys",
         "/admin/v1/keys/preview" => "keys_preview",
@@ -38,6 +42,8 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
         "/admin/v1/keys/rotate" => "keys_rotate",
         "/admin/v1/keys/import" => "keys_import",
         "/admin/v1/keys/purges" => "keys_purges",
+        _ if path.starts_with("/admin/v1/logs/") => "logs",
+        "/admin/v1/tokens/explain" => "tokens_explain",
         super::session_api::PATH => "session",
         _ if super::console::is_console(path) => "console",
         _ if path.starts_with("/admin/v1/keys/preview/shadows/") => "keys_shadows",
@@ -52,14 +58,18 @@ pub(super) fn endpoint_label(path: &str) -> &'static str {
 
 pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
     let set = parts.lifecycle.current_set();
-    let mut response = json(
-        StatusCode::OK,
-        &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
-    );
+    let mut response = json(StatusCode::OK, &key_set_view(&parts, &set).await);
     if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
         response.headers_mut().insert(ETAG, etag);
     }
     response
+}
+
+/// A key set beside what its keys did.
+pub(super) async fn key_set_view(parts: &AdminParts, set: &KeySet) -> KeySetView {
+    let activity = parts.lifecycle.key_activity().await;
+    let (timing, pause) = (parts.lifecycle.timing(), PauseView::of(parts));
+    KeySetView::of(set, timing, pause, &activity)
 }
 
 pub(super) async fn rotate(
@@ -202,10 +212,7 @@ pub(super) async fn restore(
     body: Bytes,
 ) -> Response {
     match try_restore(&parts, operator, &kid, &headers, &body).await {
-        Ok(set) => json(
-            StatusCode::OK,
-            &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
-        ),
+        Ok(set) => json(StatusCode::OK, &key_set_view(&parts, &set).await),
         Err(error) => error.answer(&parts),
     }
 }

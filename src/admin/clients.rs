@@ -22,7 +22,7 @@ use super::AdminParts;
 use super::api::json;
 use super::auth::{Operator, Role};
 use super::body::{check_reason, parse, present};
-use super::client_views::{ClientChangeView, ClientDetailView, ClientListView};
+use super::client_views::{Activity, ClientChangeView, ClientDetailView, ClientListView, page};
 use super::error::ApiError;
 
 /// Clients on a page unless the caller says otherwise, and at most.
@@ -126,7 +126,14 @@ pub(super) async fn list(
     let document = parts.clients.document();
     let names = operator.role >= Role::Operator;
     let after = query.after.unwrap_or_default();
-    let view = ClientListView::of(&parts.clients, &document, names, &after, limit);
+    let (page, has_more) = page(&parts.clients, &document, &after, limit);
+    let activity = if names {
+        activity(&parts, &page).await
+    } else {
+        Activity::new()
+    };
+    let shown = (&*page, has_more);
+    let view = ClientListView::of(&parts.clients, &document, names, shown, &activity);
     tagged(json(StatusCode::OK, &view), document.revision)
 }
 
@@ -143,10 +150,18 @@ pub(super) async fn show(
         Err(error) => return error.answer(&parts),
     };
     let document = parts.clients.document();
-    match ClientDetailView::of(&parts.clients, &document, id.as_str()) {
+    let activity = activity(&parts, &[id.as_str()]).await;
+    match ClientDetailView::of(&parts.clients, &document, id.as_str(), &activity) {
         Some(view) => tagged(json(StatusCode::OK, &view), document.revision),
         None => refusal(&ClientRefusal::Unknown(id)).answer(&parts),
     }
+}
+
+/// What these clients did.
+async fn activity(parts: &AdminParts, ids: &[&str]) -> Activity {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let activity = parts.lifecycle.client_activity(ids.clone()).await;
+    ids.into_iter().zip(activity).collect()
 }
 
 pub(super) async fn add(

@@ -110,6 +110,26 @@ impl ApiError {
         )
     }
 
+    pub(super) fn too_many_streams(most: usize) -> Self {
+        let detail = format!(
+            "{most} event streams are open already; close a console that nobody looks at, or ask GET /admin/v1/status"
+        );
+        Self {
+            retry_after: Some(Duration::from_secs(5)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", detail)
+        }
+    }
+
+    /// `kept` lines are in memory at most.
+    pub(super) fn unknown_log_id(kept: usize) -> Self {
+        let detail = format!(
+            "no line with this Log ID is in memory: only the newest {kept} warnings and errors and as many refusals of \
+             this process are kept there (`log.ring_lines`); look into the log that the process writes to its \
+             standard output"
+        );
+        Self::new(StatusCode::NOT_FOUND, "LOG_ID_UNKNOWN", detail)
+    }
+
     pub(super) fn no_such_purge() -> Self {
         let detail =
             "this process remembers no purge of that id; the audit log has every one".to_owned();

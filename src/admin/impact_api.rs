@@ -15,7 +15,7 @@ use uuid::Uuid;
 use crate::keys::Kid;
 use crate::keys::signing_key::KidError;
 use crate::keys::transition::PurgeScope;
-use crate::lifecycle::{Lifecycle, Preview, Shadow};
+use crate::lifecycle::{Preview, Shadow};
 use crate::telemetry::Level;
 
 use super::AdminParts;
@@ -172,18 +172,19 @@ pub(super) async fn purge(
     Path(id): Path<String>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Response {
-    match try_purge(&parts.lifecycle, &operator, &id, query) {
+    match try_purge(&parts, &operator, &id, query) {
         Ok(view) => json(StatusCode::OK, &view),
         Err(error) => error.answer(&parts),
     }
 }
 
 fn try_purge(
-    lifecycle: &Lifecycle,
+    parts: &AdminParts,
     operator: &Operator,
     id: &str,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<PurgeView, ApiError> {
+    let lifecycle = &parts.lifecycle;
     let page = query_of(query)?;
     let limit = page.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
@@ -198,7 +199,15 @@ fn try_purge(
     // Who uses the services is not for every pair of eyes.
     let names = operator.role >= Role::Operator;
     let page = names.then_some((limit, page.after.as_deref()));
-    Ok(PurgeView::of(&receipt, &recovery, page))
+    let over_time = lifecycle.over_time(receipt.purge_id);
+    let over_time = over_time.as_ref();
+    Ok(PurgeView::of(
+        &receipt,
+        &recovery,
+        over_time,
+        page,
+        &parts.clients,
+    ))
 }
 
 fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {

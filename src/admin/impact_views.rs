@@ -8,9 +8,10 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::over_time::{Counts, OverTime};
 use crate::keys::recovery::{ClientRecovery, PurgeRecovery};
 use crate::lifecycle::impact::Broken;
-use crate::lifecycle::{Preview, Receipt, Shadow};
+use crate::lifecycle::{Clients, Preview, Receipt, Shadow};
 
 use super::views::ReceiptView;
 
@@ -82,6 +83,24 @@ pub(super) struct PurgeView {
     #[serde(flatten)]
     receipt: ReceiptView,
     recovery: RecoveryView,
+    failures_over_time: OverTimeView,
+}
+
+/// What a purge did over time, since it was made or this process started.
+#[derive(Debug, Serialize)]
+struct OverTimeView {
+    /// Width of each bucket; it grows with time, so that there are never many.
+    bucket_seconds: u64,
+    /// Oldest first, none left out.
+    buckets: Vec<BucketView>,
+}
+
+#[derive(Debug, Serialize)]
+struct BucketView {
+    at: String,
+    failures: u64,
+    /// Clients accepted again after failures.
+    recovered: u64,
 }
 
 #[derive(Debug, Serialize)]
@@ -115,6 +134,10 @@ struct ClientView {
     new_token_at: Option<String>,
     /// First request accepted after the last failure.
     recovered_at: Option<String>,
+    still_failing: bool,
+    /// Why it was last refused, by whatever it was; null when this process does not know.
+    last_failure_code: Option<&'static str>,
+    last_failure_reason: Option<&'static str>,
 }
 
 impl PreviewView {
@@ -188,7 +211,9 @@ impl PurgeView {
     pub(super) fn of(
         receipt: &Receipt,
         recovery: &PurgeRecovery,
+        over_time: Option<&OverTime>,
         page: Option<(usize, Option<&str>)>,
+        clients: &Clients,
     ) -> Self {
         let mut view = RecoveryView {
             sums: SumsView::of(recovery),
@@ -198,7 +223,11 @@ impl PurgeView {
         if let Some((limit, after)) = page {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let mut rest = recovery.clients.range::<str, _>((from, Bound::Unbounded));
-            let clients: Vec<ClientView> = rest.by_ref().take(limit).map(ClientView::of).collect();
+            let clients: Vec<ClientView> = rest
+                .by_ref()
+                .take(limit)
+                .map(|of| ClientView::of(of, clients))
+                .collect();
             if rest.next().is_some() {
                 view.next_after = clients.last().map(|last| last.client_id.clone());
             }
@@ -207,6 +236,7 @@ impl PurgeView {
         Self {
             receipt: ReceiptView::of(receipt),
             recovery: view,
+            failures_over_time: OverTimeView::of(over_time),
         }
     }
 }
@@ -225,7 +255,8 @@ impl SumsView {
 }
 
 impl ClientView {
-    fn of((client, recovery): (&Arc<str>, &ClientRecovery)) -> Self {
+    fn of((client, recovery): (&Arc<str>, &ClientRecovery), clients: &Clients) -> Self {
+        let failure = clients.last_failure(client).map(|(_, failure)| failure);
         Self {
             client_id: client.to_string(),
             first_failure_at: recovery.first_failure_at.to_string(),
@@ -233,6 +264,23 @@ impl ClientView {
             failures: recovery.failures,
             new_token_at: text(recovery.new_token_at),
             recovered_at: text(recovery.recovered_at),
+            still_failing: recovery.recovered_at.is_none(),
+            last_failure_code: failure.map(|failure| failure.as_str()),
+            last_failure_reason: failure.map(|failure| failure.in_words()),
+        }
+    }
+}
+
+impl OverTimeView {
+    fn of(over_time: Option<&OverTime>) -> Self {
+        let bucket = |(at, counts): (Timestamp, Counts)| BucketView {
+            at: at.to_string(),
+            failures: counts.failures,
+            recovered: counts.recovered,
+        };
+        Self {
+            bucket_seconds: over_time.map_or(0, |of| of.width().as_secs()),
+            buckets: over_time.map_or_else(Vec::new, |of| of.buckets().map(bucket).collect()),
         }
     }
 }

@@ -16,12 +16,10 @@ use crate::keys::{Actor, KeySet, Kid, PublicJwk};
 use crate::lifecycle::{ImportCommand, Lifecycle};
 
 use super::AdminParts;
-use super::api::{json, kid_of, to_its_end};
+use super::api::{json, key_set_view, kid_of, to_its_end};
 use super::auth::{Operator, Role};
 use super::body::{RestoreRequest, check_reason, duration, parse, present};
-use super::clock::PauseView;
 use super::error::ApiError;
-use super::views::KeySetView;
 
 /// `POST keys/import`: exactly one of `pem` and `public_jwk`.
 #[derive(Deserialize)]
@@ -94,7 +92,7 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Response {
     match try_import(&parts, operator, &headers, &body).await {
-        Ok(set) => answer(&parts, &set),
+        Ok(set) => answer(&parts, &set).await,
         Err(error) => error.answer(&parts),
     }
 }
@@ -121,7 +119,7 @@ pub(super) async fn compromised(
     body: Bytes,
 ) -> Response {
     match try_compromised(&parts, operator, &kid, &headers, &body).await {
-        Ok(set) => answer(&parts, &set),
+        Ok(set) => answer(&parts, &set).await,
         Err(error) => error.answer(&parts),
     }
 }
@@ -142,9 +140,6 @@ async fn try_compromised(
     marked.await.map(|(_changed, set)| set)
 }
 
-fn answer(parts: &AdminParts, set: &KeySet) -> Response {
-    json(
-        StatusCode::OK,
-        &KeySetView::of(set, parts.lifecycle.timing(), PauseView::of(parts)),
-    )
+async fn answer(parts: &AdminParts, set: &KeySet) -> Response {
+    json(StatusCode::OK, &key_set_view(parts, set).await)
 }

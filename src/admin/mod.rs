@@ -14,6 +14,11 @@
 //! | `GET /admin/v1/keys/purges/{id}` | viewer; operator sees client names | the receipt of a purge as it stands now, whom it broke and who is back |
 //! | `POST /admin/v1/keys/rotate` | operator; admin to purge | Rotate, Rotate and purge |
 //! | `POST /admin/v1/keys/reseal` | admin | everything stored moves to the first key-encryption key |
+//! | `GET /admin/v1/status` | viewer | the Component Monitor: how each component is, why, since when |
+//! | `GET /admin/v1/events` | viewer | a stream that tells what has changed (server-sent events) |
+//! | `GET /admin/v1/audit` | operator | what was done to the keys, newest first, and whether the log of it is intact |
+//! | `GET /admin/v1/logs` | operator | the newest lines of the log that are kept in memory |
+//! | `GET /admin/v1/logs/{log_id}` | operator | the lines of one Log ID |
 //! | `POST /admin/v1/clock/confirm` | operator | ends the pause of the schedule after a step of the clock |
 //! | `POST /admin/v1/keys/{kid}/restore` | admin | the undo of a purge made with `mistake_undo` |
 //! | `POST /admin/v1/keys/{kid}/compromised` | admin | the end of that possibility |
@@ -23,12 +28,14 @@
 //! | `GET /admin/v1/clients/{id}` | operator | one client with its last changes |
 //! | `POST /admin/v1/clients/{id}/disable`, `enable`, `invalidate` | admin | shut it out, let it in, end its tokens |
 //! | `POST /admin/v1/clients/{id}/rotate-secret`, `drop-old-secret`, `remove` | admin | of a client of the store |
+//! | `POST /admin/v1/tokens/explain` | operator | what would happen to a request with this token, and why; counts nowhere |
 //!
 //! Invariants: every answer with data needs a valid admin token, or the cookie of a session that was
 //! opened with one; an unsafe request from another origin, or under a name that is not ours, changes
 //! nothing; a client that goes away cannot cancel a change half-way. May import layers 0–3.
 
 mod api;
+mod audit;
 mod auth;
 mod body;
 mod client_views;
@@ -37,18 +44,22 @@ mod clock;
 mod console;
 mod cookie;
 mod error;
+mod events;
+mod explain;
 mod guard;
 mod idempotency;
 mod impact_api;
 mod impact_views;
 mod import;
 mod kek_views;
+mod logs;
 mod origin;
 #[cfg(feature = "testing")]
 mod probe;
 mod refusal;
 mod session;
 mod session_api;
+mod status;
 mod throttle;
 mod views;
 
@@ -60,18 +71,22 @@ use axum::middleware;
 use axum::routing::{get, post};
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
+pub use events::EventStreams;
 pub use idempotency::RunningCalls;
 pub use origin::Origins;
 #[cfg(feature = "testing")]
 pub use probe::takes_body;
 pub use session::{MAX_SESSIONS, SessionLimits, Sessions};
+pub use status::{StatusBoard, Watched, WatchedUpstream};
 
 use crate::clock::Clock;
 use crate::lifecycle::{Clients, Lifecycle};
-use crate::telemetry::{DenialLog, Log, Metrics};
+use crate::telemetry::{DenialLog, Log, LogRing, Metrics};
+use crate::token::explain::Explain;
 
 /// The endpoints, as metric labels.
-pub const ENDPOINTS: [&str; 19] = [
+pub const ENDPOINTS: [&str; 24] = [
+    "audit",
     "clients",
     "clients_disable",
     "clients_drop_old_secret",
@@ -81,6 +96,7 @@ pub const ENDPOINTS: [&str; 19] = [
     "clients_rotate_secret",
     "clock_confirm",
     "console",
+    "events",
     "keys",
     "keys_compromised",
     "keys_import",
@@ -90,7 +106,10 @@ pub const ENDPOINTS: [&str; 19] = [
     "keys_restore",
     "keys_rotate",
     "keys_shadows",
+    "logs",
     "session",
+    "status",
+    "tokens_explain",
 ];
 
 /// What the endpoints work with.
@@ -107,6 +126,8 @@ pub struct AdminParts {
     pub origins: Origins,
     /// Names of the routes, in their order.
     pub routes: Vec<String>,
+    /// Tells what would happen to a request.
+    pub explainer: Arc<dyn Explain>,
     /// Wall time.
     pub clock: Arc<dyn Clock>,
     /// The log.
@@ -117,6 +138,12 @@ pub struct AdminParts {
     pub metrics: Arc<Metrics>,
     /// Calls with an idempotency key that are running.
     pub running: Arc<RunningCalls>,
+    /// Who is told of changes.
+    pub streams: Arc<EventStreams>,
+    /// How everything is.
+    pub status: Arc<StatusBoard>,
+    /// The newest lines of the log.
+    pub recent: Arc<LogRing>,
 }
 
 impl fmt::Debug for AdminParts {
@@ -128,6 +155,11 @@ impl fmt::Debug for AdminParts {
 /// The admin endpoints.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     Router::new()
+        .route("/admin/v1/status", get(status::status))
+        .route("/admin/v1/audit", get(audit::audit))
+        .route("/admin/v1/events", get(events::events))
+        .route("/admin/v1/logs", get(logs::newest))
+        .route("/admin/v1/logs/{log_id}", get(logs::of_log_id))
         .route("/", get(console::page))
         .route("/console/{file}", get(console::file))
         .route(
@@ -159,6 +191,7 @@ pub fn router(parts: Arc<AdminParts>) -> Router {
         .route("/admin/v1/clients", get(clients::list).post(clients::add))
         .route("/admin/v1/clients/{id}", get(clients::show))
         .route("/admin/v1/clients/{id}/{verb}", post(clients::change))
+        .route("/admin/v1/tokens/explain", post(explain::explain))
         .fallback(api::not_found)
         .method_not_allowed_fallback(api::method_not_allowed)
         .layer(middleware::from_fn_with_state(

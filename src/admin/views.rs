@@ -1,12 +1,16 @@
 //! What the admin API shows: public facts only, dates in RFC 3339.
 
+use std::collections::HashMap;
+
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::keys::timing::Timing;
 use crate::keys::transition::next_rotation_at;
-use crate::keys::{Activation, ActivationKind, KeySet, KeyState, PublicKey, Tombstone, Trigger};
-use crate::lifecycle::{Receipt, RotationOutcome};
+use crate::keys::{
+    Activation, ActivationKind, KeySet, KeyState, Kid, PublicKey, Tombstone, Trigger,
+};
+use crate::lifecycle::{KeyActivity, Receipt, RotationOutcome};
 
 use super::clock::PauseView;
 use super::kek_views::{KekDemandView, demand};
@@ -39,6 +43,19 @@ struct KeyView {
     deprecated_at: Option<String>,
     /// From then on the key verifies nothing; of the active key not decided yet.
     verify_until: Option<String>,
+    #[serde(flatten)]
+    activity: Option<KeyActivityView>,
+}
+
+/// What a key did; in `GET keys` alone.
+#[derive(Debug, Serialize)]
+struct KeyActivityView {
+    /// Tokens issued and not expired; at most a minute's too many.
+    live_tokens: u64,
+    /// Accepted requests of the last five minutes.
+    requests_5m: u64,
+    /// When it last accepted one, to a second; null when it did not since the process started.
+    last_used_at: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -46,6 +63,11 @@ struct TombstoneView {
     kid: String,
     alg: &'static str,
     state: &'static str,
+    created_at: String,
+    /// Null for a key that never signed.
+    activated_at: Option<String>,
+    /// When it stopped signing, if that was before its end.
+    deprecated_at: Option<String>,
     ended_at: String,
     purge_id: Option<Uuid>,
     /// Whether it can be restored.
@@ -103,7 +125,12 @@ pub(super) struct ReceiptView {
 }
 
 impl KeySetView {
-    pub(super) fn of(set: &KeySet, timing: &Timing, schedule_paused: Option<PauseView>) -> Self {
+    pub(super) fn of(
+        set: &KeySet,
+        timing: &Timing,
+        schedule_paused: Option<PauseView>,
+        activity: &HashMap<Kid, KeyActivity>,
+    ) -> Self {
         let window = set
             .last_activation
             .as_ref()
@@ -111,7 +138,7 @@ impl KeySetView {
         Self {
             issuer: set.issuer.clone(),
             revision: set.revision,
-            keys: keys(set),
+            keys: keys(set, Some(activity)),
             tombstones: set.tombstones.iter().map(TombstoneView::of).collect(),
             last_rotation: set.last_activation.as_ref().map(ActivationView::of),
             next_rotation_at: next_rotation_at(set, timing).to_string(),
@@ -135,7 +162,7 @@ impl RotationView {
             replaced: activation.replaced.to_string(),
             purged: activation.purged.iter().map(ToString::to_string).collect(),
             unseen: activation.unseen.iter().map(ToString::to_string).collect(),
-            keys: keys(&outcome.set),
+            keys: keys(&outcome.set, None),
             idempotency_window_until: window_until(activation, timing),
             receipt: outcome.receipt.as_deref().map(ReceiptView::of),
             key_encryption_key_demand: demand(&outcome.set),
@@ -170,6 +197,9 @@ impl TombstoneView {
                 crate::keys::End::Retired => "retired",
                 crate::keys::End::Purged => "purged",
             },
+            created_at: tombstone.created_at.to_string(),
+            activated_at: tombstone.activated_at.map(|at| at.to_string()),
+            deprecated_at: tombstone.deprecated_at.map(|at| at.to_string()),
             ended_at: tombstone.died_at.to_string(),
             purge_id: tombstone.purge_id,
             mistake_undo: tombstone.mistake_undo,
@@ -196,26 +226,31 @@ impl ActivationView {
 }
 
 /// Active first, then pending, then deprecated from the newest on.
-fn keys(set: &KeySet) -> Vec<KeyView> {
+fn keys(set: &KeySet, activity: Option<&HashMap<Kid, KeyActivity>>) -> Vec<KeyView> {
+    let key = |state, key| KeyView::of(state, key, activity);
     let active = KeyView {
         activated_at: Some(set.active.activated_at.to_string()),
-        ..KeyView::of(KeyState::Active, &set.active.public)
+        ..key(KeyState::Active, &set.active.public)
     };
     let deprecated = set.deprecated.iter().map(|key| KeyView {
         activated_at: Some(key.activated_at.to_string()),
         deprecated_at: Some(key.deprecated_at.to_string()),
         verify_until: Some(key.verify_until.to_string()),
-        ..KeyView::of(KeyState::Deprecated, &key.public)
+        ..KeyView::of(KeyState::Deprecated, &key.public, activity)
     });
-    [active, KeyView::of(KeyState::Pending, &set.pending.public)]
+    [active, key(KeyState::Pending, &set.pending.public)]
         .into_iter()
         .chain(deprecated)
         .collect()
 }
 
 impl KeyView {
-    fn of(state: KeyState, key: &PublicKey) -> Self {
+    fn of(state: KeyState, key: &PublicKey, activity: Option<&HashMap<Kid, KeyActivity>>) -> Self {
+        // A key that was made since activity was looked at has done nothing yet.
+        let of_key = |all: &HashMap<Kid, KeyActivity>| all.get(&key.kid).copied();
+        let activity = activity.map(|all| KeyActivityView::of(of_key(all).unwrap_or_default()));
         Self {
+            activity,
             kid: key.kid.to_string(),
             alg: key.alg.as_str(),
             state: state.as_str(),
@@ -224,6 +259,16 @@ impl KeyView {
             activated_at: None,
             deprecated_at: None,
             verify_until: None,
+        }
+    }
+}
+
+impl KeyActivityView {
+    fn of(activity: KeyActivity) -> Self {
+        Self {
+            live_tokens: activity.live_tokens,
+            requests_5m: activity.requests,
+            last_used_at: activity.last_used_at.map(|at| at.to_string()),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -74,6 +75,13 @@ pub(super) fn serve(
         "schedule",
         Schedule {
             lifecycle: Arc::clone(&app.lifecycle),
+            stop: Arc::clone(&stop),
+        },
+    ));
+    server.add_service(background_service(
+        "watch",
+        Watch {
+            watching: Mutex::new(Some(Box::pin(app.watch()))),
             stop: Arc::clone(&stop),
         },
     ));
@@ -282,6 +290,32 @@ impl BackgroundService for Schedule {
             let _stopped = watch.wait_for(|stop| *stop).await;
         };
         scheduler::run(Arc::clone(&self.lifecycle), stopped).await;
+    }
+}
+
+/// Looks after the upstreams and at how everything is, on a thread of its own.
+struct Watch {
+    watching: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    stop: Arc<Stop>,
+}
+
+#[async_trait]
+impl BackgroundService for Watch {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let watching = self
+            .watching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(watching) = watching else {
+            return;
+        };
+        let mut watch = self.stop.watch();
+        tokio::select! {
+            () = watching => {}
+            // An error means that the server is gone, which is a stop as well.
+            _ = watch.wait_for(|stop| *stop) => {}
+        }
     }
 }
 

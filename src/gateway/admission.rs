@@ -12,7 +12,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::recovery::KeyRecovery;
-use crate::lifecycle::{Snapshot, state_label};
+use crate::lifecycle::{ClientFailure, Snapshot, state_label};
 use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
 use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
 
@@ -199,6 +199,11 @@ impl Gateway {
             }
             None => prepared.metrics.denied(denial.rejection),
         }
+        if let Some(client) = &denial.client_id {
+            let failure = ClientFailure::Token(denial.rejection);
+            let now = self.parts.clock.now();
+            self.parts.clients.note_failure(client, failure, now);
+        }
         let reason = denial.rejection.as_str();
         let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
         let log_id = disposition.log_id();
@@ -302,7 +307,7 @@ impl RequestContext {
 /// The canonical path, when it is not what would be forwarded already. The raw target is looked at
 /// and not only what the parser made of it: `admin/x` parses as a host with the path `/`, and would
 /// be forwarded as it came.
-fn target(request: &RequestHeader) -> std::result::Result<Option<String>, PathError> {
+pub(super) fn target(request: &RequestHeader) -> std::result::Result<Option<String>, PathError> {
     let raw = request.raw_path();
     let is_absolute = ["http://", "https://"].into_iter().any(|scheme| {
         raw.get(..scheme.len())

@@ -23,6 +23,8 @@ pub struct RequestContext {
     pub(super) body_bytes: u64,
     /// Endpoints tried.
     pub(super) tries: usize,
+    /// Place of the one tried last among those of the upstream.
+    pub(super) endpoint: Option<usize>,
     pub(super) upstream_started: Option<Instant>,
     /// When the answer began.
     pub(super) answered: Option<Instant>,
@@ -40,6 +42,7 @@ impl RequestContext {
             admitted: None,
             body_bytes: 0,
             tries: 0,
+            endpoint: None,
             upstream_started: None,
             answered: None,
             log_id: None,

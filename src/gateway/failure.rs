@@ -27,16 +27,7 @@ impl Gateway {
         ctx: &mut RequestContext,
         error: PathError,
     ) -> Result<bool> {
-        let rule = match error {
-            PathError::NotOrigin => "the request target does not begin with a slash",
-            PathError::DotSegment => "the path has a dot segment",
-            PathError::EmptySegment => "the path has an empty segment",
-            PathError::Encoding => {
-                "the path has a percent-encoding that is broken or hides a special character"
-            }
-            PathError::Character => "the path has a character that is not allowed",
-        };
-        self.refuse_request(session, ctx, 400, rule).await
+        self.refuse_request(session, ctx, 400, error.rule()).await
     }
 
     /// Answers a request that is refused before its token is looked at.
@@ -62,6 +53,8 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
+        // When no connection came about that was noted already, and noting it again changes nothing.
+        self.note_failure(ctx, error);
         let (error_code, detail) = failure_answer(error);
         session.set_keepalive(None);
         if error_code == 0 {

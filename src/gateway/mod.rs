@@ -6,7 +6,9 @@
 
 mod admission;
 pub mod bearer;
+mod checks;
 mod context;
+pub mod explain;
 mod failure;
 mod forged;
 mod identity_headers;
@@ -35,6 +37,7 @@ use crate::http::{Bridge, ConnState};
 use crate::lifecycle::{Clients, Published};
 use crate::telemetry::{CodeClass, DenialLog, Log, Metrics, RouteMetrics};
 
+pub use checks::UpstreamChecks;
 pub use context::RequestContext;
 pub use failure::REASONS;
 use identity_headers::IdentityHeaders;
@@ -207,9 +210,12 @@ impl ProxyHttp for Gateway {
         ctx.upstream_started = Some(Instant::now());
         let no_endpoint =
             || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
-        self.route(ctx)
-            .and_then(|route| route.upstream.next_peer())
-            .ok_or_else(no_endpoint)
+        let (place, peer) = self
+            .route(ctx)
+            .and_then(|route| route.upstream.next_peer(ctx.endpoint))
+            .ok_or_else(no_endpoint)?;
+        ctx.endpoint = Some(place);
+        Ok(peer)
     }
 
     fn fail_to_connect(
@@ -219,6 +225,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        self.note_failure(ctx, &error);
         // Nothing was sent yet, so another endpoint may be tried whatever the method.
         error.set_retry(
             self.route(ctx)
@@ -263,6 +270,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.answered = Some(Instant::now());
+        self.note_answer(ctx);
         if let (Some(prepared), Some(since)) = (self.route(ctx), ctx.upstream_started.take()) {
             prepared
                 .upstream

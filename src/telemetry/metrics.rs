@@ -7,8 +7,10 @@
 //! test compares the two.
 
 mod cache;
+mod endpoints;
 mod keys;
 mod labels;
+mod readings;
 mod registrar;
 mod requests;
 mod routes;
@@ -24,12 +26,14 @@ use std::sync::Arc;
 use prometheus::{Error, Histogram, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
+use self::endpoints::EndpointsUp;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
     AdminRefusal, CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult,
     TokenError, Trigger,
 };
+pub use self::readings::Readings;
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
@@ -55,7 +59,7 @@ pub struct MetricsLabels<'a> {
     /// The configured routes; [`ISSUER_ROUTE`] and [`NO_ROUTE`] are added.
     pub routes: &'a [RouteLabels<'a>],
     /// The configured upstreams.
-    pub upstreams: &'a [&'a str],
+    pub upstreams: &'a [UpstreamLabels<'a>],
     /// The endpoints of the admin API; `other` is added.
     pub admin_endpoints: &'a [&'a str],
     /// The workers of the proxy listeners, as receipts name them.
@@ -69,6 +73,15 @@ pub struct RouteLabels<'a> {
     pub name: &'a str,
     /// The methods that it takes; none when it takes any.
     pub methods: &'a [&'a str],
+}
+
+/// The names that an upstream contributes.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamLabels<'a> {
+    /// The upstream's name.
+    pub name: &'a str,
+    /// Its endpoints, as configured.
+    pub endpoints: &'a [&'a str],
 }
 
 /// The metrics of a gateway.
@@ -102,7 +115,7 @@ impl Metrics {
         let reserved = [ISSUER_ROUTE, NO_ROUTE].map(|name| RouteLabels { name, methods: &[] });
         let routes: Vec<&RouteLabels<'_>> = labels.routes.iter().chain(&reserved).collect();
         distinct("route", routes.iter().map(|route| route.name))?;
-        distinct("upstream", labels.upstreams.iter().copied())?;
+        distinct("upstream", labels.upstreams.iter().map(|of| of.name))?;
         let endpoints = labels.admin_endpoints.iter().copied();
         distinct("admin endpoint", endpoints.chain([OTHER_ENDPOINT]))?;
 
@@ -110,6 +123,7 @@ impl Metrics {
         service::program(&mut to, labels.version)?;
         let routes = register_routes(&mut to, &routes)?;
         let upstreams = routes::register_upstreams(&mut to, labels.upstreams)?;
+        to.register(EndpointsUp::new(&upstreams)?)?;
         let workers = workers::register(&mut to, labels.workers)?;
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let cache = CacheMetrics::register(&mut to)?;

@@ -11,25 +11,30 @@
 
 mod denial_log;
 mod denial_window;
+mod endpoint_health;
 mod log;
 mod log_bridge;
 #[cfg(any(test, feature = "testing"))]
 mod log_capture;
 mod log_format;
+mod log_ring;
 mod log_writer;
 mod metrics;
 #[cfg(test)]
 mod test_clock;
 
 pub use denial_log::{DENIAL_LINES_PER_SECOND, DenialLog, Disposition};
+pub use endpoint_health::{EndpointHealth, EndpointState, Trouble};
 pub use log::{Format, Level, Line, Log};
 pub use log_bridge::install_bridge;
 #[cfg(any(test, feature = "testing"))]
 pub use log_capture::LogCapture;
+pub use log_ring::LogRing;
+pub use log_format::is_treacherous;
 pub use log_writer::LogWriter;
 pub use metrics::{
     AdminRefusal, CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries,
     KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
-    OpenConnection, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError, Trigger,
-    UpstreamMetrics, WorkerMetrics,
+    OpenConnection, Readings, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError,
+    Trigger, UpstreamLabels, UpstreamMetrics, WorkerMetrics,
 };

@@ -1,9 +1,13 @@
 //! Rotate and purge under load: the confirmation, the receipt, and the recovery board.
 
+use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
+use portcullis::keys::Kid;
+use portcullis::lifecycle::{Probe, Purpose};
+
 use crate::harness::clients::lines;
-use crate::harness::{ADMIN, Gateway, Options};
+use crate::harness::{ADMIN, Gateway, Options, eventually};
 use crate::load::Load;
 use crate::page::Page;
 
@@ -149,4 +153,114 @@ async fn a_drill_can_be_undone_from_the_page() {
         .await;
     assert_eq!(gateway.status(&token).await, 200, "the key verifies again");
     page.done(&[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_receipt_is_amber_while_a_worker_holds_on_and_turns_by_itself() {
+    let gateway = Gateway::start(Options::default()).await;
+    let Some(page) = Page::signed_in(&gateway.admin, ADMIN).await else {
+        return;
+    };
+    page.go("keys", "Signing keys").await;
+    let active = gateway
+        .lifecycle
+        .current_set()
+        .active
+        .public
+        .kid
+        .to_string();
+    page.confirm_rotation().await;
+    page.browser.click("#purge").await;
+    page.browser.type_into("#confirm-kid", &active[..6]).await;
+
+    let token = gateway.token().await;
+    let stuck = Arc::<Stuck>::default();
+    gateway.lifecycle.testing_probe(Arc::<Stuck>::clone(&stuck));
+    let request = gateway
+        .http
+        .get(format!("{}/hello", gateway.proxy))
+        .bearer_auth(token);
+    let request = tokio::spawn(async move { request.send().await.unwrap().status().as_u16() });
+    eventually("the request stands still", || async {
+        stuck.is(State::Holding).then_some(())
+    })
+    .await;
+    page.browser.click("[data-testid='rotate-go']").await;
+
+    page.browser
+        .shows(
+            "dialog .alert.warning",
+            "The purge is committed, but not over yet",
+        )
+        .await;
+    page.browser
+        .shows("[data-testid='receipt-state']", "not everywhere yet")
+        .await;
+    page.browser
+        .shows("[data-testid='receipt']", "Still held by: ")
+        .await;
+    stuck.let_go();
+    assert_eq!(
+        request.await.unwrap(),
+        200,
+        "it was accepted before the purge"
+    );
+    page.browser
+        .shows(
+            "[data-testid='receipt']",
+            "No worker holds an earlier key any more",
+        )
+        .await;
+    page.done(&[]).await;
+}
+
+/// Makes the first verification stand still until it is let go.
+#[derive(Default)]
+struct Stuck {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+enum State {
+    #[default]
+    Waiting,
+    Holding,
+    Over,
+}
+
+impl Stuck {
+    fn is(&self, state: State) -> bool {
+        *self.state.lock().unwrap() == state
+    }
+
+    fn let_go(&self) {
+        *self.state.lock().unwrap() = State::Over;
+        self.changed.notify_all();
+    }
+}
+
+impl Probe for Stuck {
+    fn completing(&self, _worker: usize, purpose: Purpose, _kid: &Kid) {
+        {
+            let mut state = self.state.lock().unwrap();
+            if *state != State::Waiting || purpose != Purpose::Verify {
+                return;
+            }
+            *state = State::Holding;
+        }
+        // The listeners share the test's runtime, which must go on meanwhile.
+        tokio::task::block_in_place(|| {
+            let state = self.state.lock().unwrap();
+            let held = |state: &mut State| *state == State::Holding;
+            drop(
+                self.changed
+                    .wait_timeout_while(state, Duration::from_secs(120), held),
+            );
+        });
+    }
+
+    fn completed(&self, _worker: usize, _purpose: Purpose, _kid: &Kid) {}
+
+    fn answering(&self, _kids: &[Kid]) {}
 }

@@ -115,6 +115,7 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
+    pub app: App,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -152,11 +153,12 @@ impl Gateway {
             config,
             dir,
             env,
+            app,
             _listeners: listeners,
             ..
         } = self;
         options.keygen = Arc::clone(&env.keygen);
-        drop((lifecycle, http, env));
+        drop((lifecycle, http, env, app));
         for listener in listeners {
             listener.stop().await;
         }
@@ -254,8 +256,14 @@ impl Gateway {
             config,
             dir,
             env,
+            app,
             _listeners: listeners,
         }
+    }
+
+    /// Looks after the upstreams and at how everything is, until the guard is dropped.
+    pub fn watch(&self) -> Watching {
+        Watching(tokio::spawn(self.app.watch()))
     }
 
     /// A token with every scope of the client.
@@ -353,6 +361,15 @@ impl Gateway {
             .expect("the JWKS");
         assert_eq!(response.status(), 200);
         response.bytes().await.expect("bytes")
+    }
+}
+
+/// Ends what [`Gateway::watch`] began.
+pub struct Watching(tokio::task::JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
