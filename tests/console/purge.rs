@@ -215,7 +215,7 @@ async fn a_receipt_is_amber_while_a_worker_holds_on_and_turns_by_itself() {
 }
 
 /// Makes the first verification stand still until it is let go.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Stuck {
     state: Mutex<State>,
     changed: Condvar,
