@@ -13,7 +13,7 @@ export PORTCULLIS_PEERS := $(PEERS)
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
 .PHONY: help run test lint check screenshots bench bench-smoke bench-e2e bench-instructions dist ci bootstrap \
-        peers bench-peers tools clean-demo
+        peers bench-peers tools api-docs clean-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,10 @@ bench-instructions: bootstrap bench-peers ## instructions per request under call
 
 dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes minutes)
 	$(CARGO) build --profile dist --locked
+
+api-docs: ## renew the recorded examples of the admin API, docs/openapi.json and docs/admin-api.md
+	PORTCULLIS_RENEW=examples $(CARGO) test --locked --test openapi every_example
+	PORTCULLIS_RENEW=docs $(CARGO) test --locked --test openapi committed::the_
 
 ci: ## what the build server runs, with the duration of each step
 	.ci/run

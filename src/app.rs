@@ -2,6 +2,7 @@
 //! loaded before any listener opens.
 
 mod explain;
+mod records;
 mod secrets;
 
 use std::fmt;
@@ -31,14 +32,18 @@ use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
 use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy, WatchedStore};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
-    MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError, UpstreamLabels,
+    AccessTarget, AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log,
+    Metrics, MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError, UpstreamLabels,
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
 
 pub use explain::explain_offline;
+pub use records::Records;
 use secrets::{clients_of, credentials_of};
+
+/// What records of requests call the health endpoints of a proxy listener.
+const HEALTH: &str = "health";
 
 /// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
 #[derive(Clone, Debug)]
@@ -102,6 +107,27 @@ pub enum StartError {
     /// The key set cannot be used.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// The access log cannot be written.
+    #[error(
+        "cannot write the access log to {target}: {source}; the directory must exist and be writable, or write `access_log: off`"
+    )]
+    AccessLog {
+        /// Where it goes.
+        target: AccessTarget,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that says how to reach the collector cannot be used.
+    #[error("tracing: cannot use {path}: {why}")]
+    TraceFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Traces cannot be made.
+    #[error("tracing: {0}")]
+    Traces(std::io::Error),
     /// Two metrics collide.
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -121,6 +147,7 @@ pub struct App {
     issuer_metrics: Arc<RouteMetrics>,
     unmatched: Arc<RouteMetrics>,
     refusals: RefusalLog,
+    records: Records,
 }
 
 impl fmt::Debug for App {
@@ -144,6 +171,7 @@ impl App {
         let rng = SystemRandom::new();
         let metrics = Arc::new(metrics_of(config)?);
         metrics.attach_log(&env.log);
+        let records = Records::start(config, &env.clock, &env.log, &metrics)?;
         let registry = ClientRegistry::new(clients_of(config)?, &rng)?;
         let authenticator = Authenticator::new(credentials_of(config)?);
 
@@ -170,6 +198,9 @@ impl App {
             max_token_ttl: config.keys.timing.max_token_ttl,
         };
         let lifecycle = Lifecycle::start(parts.clone(), policy, worker_names(config)).await?;
+        if let Some(tracer) = &records.tracer {
+            lifecycle.attach_tracer(tracer.clone());
+        }
         let clients = Clients::start(parts, client_policy, registry).await?;
 
         let reasons = Rejection::ALL.map(Rejection::as_str).into_iter();
@@ -194,6 +225,8 @@ impl App {
             log: env.log.clone(),
             denials: denials.clone(),
             metrics: Arc::clone(&metrics),
+            access_log: records.access_log.clone(),
+            tracer: records.tracer.clone(),
         });
         let issuer = IssuerParts {
             spec: Arc::new(issuer_spec(config)),
@@ -261,6 +294,7 @@ impl App {
             issuer_metrics,
             unmatched,
             refusals,
+            records,
         })
     }
 
@@ -278,6 +312,7 @@ impl App {
                 ..self.issuer.clone()
             };
             local.push(LocalEndpoints {
+                name: ISSUER_ROUTE,
                 paths: parts.spec.paths().all(),
                 bridge: self.bridge(issuer::router(parts)),
                 metrics: Arc::clone(&self.issuer_metrics),
@@ -285,6 +320,7 @@ impl App {
         }
         if listener.serves.health {
             local.push(LocalEndpoints {
+                name: HEALTH,
                 paths: health::HEALTH_PATHS.map(str::to_owned).to_vec(),
                 bridge: self.bridge(health::health_router(self.health.clone())),
                 metrics: Arc::clone(&self.unmatched),
@@ -326,6 +362,18 @@ impl App {
     #[must_use]
     pub fn refusals(&self) -> RefusalLog {
         Arc::clone(&self.refusals)
+    }
+
+    /// The same for proxy listeners, whose refusals the access log tells of too.
+    #[must_use]
+    pub fn proxy_refusals(&self) -> RefusalLog {
+        self.records.with_lines(self.refusals())
+    }
+
+    /// What keeps records of requests; to be flushed at the end.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        self.records.clone()
     }
 
     fn bridge(&self, router: axum::Router) -> Bridge {
@@ -410,7 +458,7 @@ fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
         version: env!("CARGO_PKG_VERSION"),
         routes: &routes,
         upstreams: &upstreams,
-        admin_endpoints: &admin::ENDPOINTS,
+        admin_endpoints: &admin::endpoints(),
         workers: &worker_names(config),
     })?)
 }

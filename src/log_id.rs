@@ -1,4 +1,5 @@
-//! Log ID: the UUID that joins an error answer to exactly one log line.
+//! Log ID: the UUID that joins an error answer to exactly one log line. Other streams than the log,
+//! the access log and the traces, repeat it to lead there.
 
 use std::fmt;
 use std::str::FromStr;

@@ -73,7 +73,10 @@ impl Failure {
                 StartError::ClientSecret { .. }
                 | StartError::AdminToken { .. }
                 | StartError::Clients(_)
-                | StartError::Upstream(_),
+                | StartError::Upstream(_)
+                | StartError::AccessLog { .. }
+                | StartError::TraceFile { .. }
+                | StartError::Traces(_),
             ) => 2,
             Self::Bind(_) => 4,
             Self::Start(StartError::Lifecycle(_) | StartError::Metrics(_))

@@ -161,6 +161,10 @@ fn add_listeners(
 ) -> Result<(), Failure> {
     let (services, threads) = config.server.spread();
     let spread = Spread { services, threads };
+    let proxy_shared = Shared {
+        refusals: app.proxy_refusals(),
+        ..shared.clone()
+    };
     let limit = config.limits.max_connections_per_address;
     let (proxies, others) = addresses(config);
     check_sockets(&proxies, services, &others)?;
@@ -179,7 +183,7 @@ fn add_listeners(
         let conf = Arc::clone(&server.configuration);
         let plain_text = listener.plain_text.clone();
         let sources = Sources::restricted(limit, move |peer| plain_text.admits(peer));
-        for service in proxy_listeners(&conf, &spec, spread, &sources, shared, make)? {
+        for service in proxy_listeners(&conf, &spec, spread, &sources, &proxy_shared, make)? {
             server.add_service(service);
         }
     }
@@ -262,10 +266,15 @@ pub(super) fn tls_specs(config: &Config) -> Vec<TlsSpec> {
         .collect()
 }
 
-/// In order: the application goes, and with it the store and its lock; then the log is flushed.
+/// In order: the application goes, and with it the store and its lock; then what keeps records is
+/// flushed, the log last.
 fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
+    let records = app.records();
     vec![
         Finish::new("unlock the store", move || drop(app)),
+        Finish::new("flush the access log and the traces", move || {
+            records.flush(FLUSH_PATIENCE);
+        }),
         Finish::new("flush the log", move || {
             log.event(Level::Info, "stopped", "the gateway has stopped")
                 .emit();

@@ -33,6 +33,8 @@ section!(RawConfig {
     limits: RawLimits,
     server: RawServer,
     log: RawLog,
+    access_log: WordOr<RawAccessLog>,
+    tracing: WordOr<RawTracing>,
 });
 
 section!(RawListeners {
@@ -180,4 +182,23 @@ section!(RawServer {
 section!(RawLog {
     format: Scalar,
     ring_lines: Scalar,
+});
+
+section!(RawAccessLog {
+    format: Scalar,
+    target: Scalar,
+    sample_successes: Scalar,
+});
+
+section!(RawTracing {
+    otlp: RawOtlp,
+    sample_ratio: Scalar,
+});
+
+section!(RawOtlp {
+    endpoint: Scalar,
+    protocol: Scalar,
+    headers_file: Scalar,
+    ca_file: Scalar,
+    timeout: Scalar,
 });

@@ -18,9 +18,9 @@ use crate::token::explain::{
     Explain, Explanation, Ground, Judged, Question, RequestFacts, Verdict, judge, without_token,
 };
 
-use super::admission::target;
 use super::limits::{Limits, host_of};
 use super::routes::{Auth, Route};
+use super::target::target;
 use super::{GatewayParts, bearer};
 
 use say::{bad_request, facts, no_route, refused};

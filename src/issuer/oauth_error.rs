@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENT
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
+use crate::http::AnswerNote;
 use crate::lifecycle::ClientFailure;
 use crate::log_id::LogId;
 use crate::telemetry::{Disposition, Level, TokenError};
@@ -93,6 +94,9 @@ impl Refusal {
             log_id,
         };
         let mut response = json(self.status(), &body);
+        response
+            .extensions_mut()
+            .insert(AnswerNote::refusal(log_id, self.error.as_str()));
         let headers = response.headers_mut();
         if self.challenge || self.error == TokenError::InvalidClient {
             headers.insert(
@@ -149,5 +153,9 @@ pub(super) async fn method_not_allowed(
         error_description: "the endpoint does not take this method",
         log_id,
     };
-    json(StatusCode::METHOD_NOT_ALLOWED, &body)
+    let mut response = json(StatusCode::METHOD_NOT_ALLOWED, &body);
+    response
+        .extensions_mut()
+        .insert(AnswerNote::refusal(log_id, body.error));
+    response
 }

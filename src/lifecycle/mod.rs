@@ -25,11 +25,12 @@ pub mod shadow;
 mod step;
 mod store_health;
 mod table;
+mod traced;
 mod traffic;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
@@ -59,7 +60,7 @@ use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Order};
 use crate::keys::{Actor, Algorithm, KeySet, Trigger};
 use crate::store::{KeyStore, Keyring, SideDocument};
-use crate::telemetry::{Log, Metrics};
+use crate::telemetry::{Log, Metrics, Tracer};
 use crate::token::CacheLimits;
 use activity::Sightings;
 use impact::Figures;
@@ -120,6 +121,8 @@ pub struct Lifecycle {
     shadows: Shadows,
     schedule: ScheduleHealth,
     sightings: Sightings,
+    /// Makes spans of steps, once one is attached.
+    tracer: OnceLock<Tracer>,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -164,6 +167,7 @@ impl Lifecycle {
             saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
             figures: tokio::sync::Mutex::default(),
             shadows: Shadows::default(),
+            tracer: OnceLock::new(),
             kek_alarm: Mutex::default(),
             schedule: ScheduleHealth::default(),
             sightings: Sightings::default(),

@@ -190,7 +190,7 @@ fn write_value(out: &mut String, value: &Value) {
     }
 }
 
-fn quote(out: &mut String, text: &str, limit: usize) {
+pub(super) fn quote(out: &mut String, text: &str, limit: usize) {
     out.push('"');
     escape(out, text, limit, json_piece);
     out.push('"');
@@ -198,12 +198,18 @@ fn quote(out: &mut String, text: &str, limit: usize) {
 
 /// A JSON string of bytes that somebody else chose. Each byte that is not UTF-8 appears as `\xNN`;
 /// so that this reads one way only, a backslash of theirs appears as `\x5c`.
-fn quote_outside(out: &mut String, bytes: &[u8]) {
+pub(super) fn quote_outside(out: &mut String, bytes: &[u8]) {
+    out.push('"');
+    escape_outside(out, bytes);
+    out.push('"');
+}
+
+/// What stands between the quotes of [`quote_outside`].
+pub(super) fn escape_outside(out: &mut String, bytes: &[u8]) {
     // Each byte yields at least one byte of output, so what lies beyond the limit plus one
     // character cannot show; a request of a megabyte costs no more than a short one.
     let seen = bytes.get(..OUTSIDE_LIMIT + 8).unwrap_or(bytes);
     let mut budget = Budget::new(OUTSIDE_LIMIT);
-    out.push('"');
     'chunks: for chunk in seen.utf8_chunks() {
         for c in chunk.valid().chars() {
             let piece = if c == '\\' {
@@ -221,7 +227,6 @@ fn quote_outside(out: &mut String, bytes: &[u8]) {
             }
         }
     }
-    out.push('"');
 }
 
 fn escape(out: &mut String, text: &str, limit: usize, piece: fn(char) -> Piece) {

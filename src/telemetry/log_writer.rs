@@ -83,7 +83,7 @@ pub(super) struct FlushDesk {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct FlushState {
+pub(super) struct FlushState {
     requested: u64,
     answered: u64,
     /// Whether a request asked to close the running second too.
@@ -108,14 +108,14 @@ impl FlushDesk {
         self.wait(number, timeout)
     }
 
-    fn request(&self, finish: bool) -> u64 {
+    pub(super) fn request(&self, finish: bool) -> u64 {
         let mut state = self.lock();
         state.requested += 1;
         state.finish |= finish;
         state.requested
     }
 
-    fn wait(&self, number: u64, timeout: Duration) -> bool {
+    pub(super) fn wait(&self, number: u64, timeout: Duration) -> bool {
         let unanswered = |state: &mut FlushState| state.answered < number;
         match self
             .answered
@@ -127,14 +127,20 @@ impl FlushDesk {
     }
 
     /// What is asked for now, and whether to close the running second.
-    fn open(&self) -> Option<FlushState> {
+    pub(super) fn open(&self) -> Option<FlushState> {
         let mut state = self.lock();
         let seen = *state;
         state.finish = false;
         (seen.requested > seen.answered).then_some(seen)
     }
 
-    fn answer(&self, seen: FlushState) {
+    /// Whether something is asked for and not answered.
+    pub(super) fn is_asked(&self) -> bool {
+        let state = self.lock();
+        state.requested > state.answered
+    }
+
+    pub(super) fn answer(&self, seen: FlushState) {
         self.lock().answered = seen.requested;
         self.answered.notify_all();
     }

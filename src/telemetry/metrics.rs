@@ -15,6 +15,7 @@ mod registrar;
 mod requests;
 mod routes;
 mod service;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -23,7 +24,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use prometheus::{Error, Histogram, Registry, Result, TextEncoder};
+use prometheus::{Error, Histogram, IntCounter, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
 use self::endpoints::EndpointsUp;
@@ -39,6 +40,7 @@ use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
 pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
 use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
+pub use self::streams::TraceMetrics;
 pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
 
@@ -103,6 +105,8 @@ pub struct Metrics {
     clients: ClientMetrics,
     admin: AdminMetrics,
     log_lines_dropped: LogLinesDropped,
+    access_log_dropped: IntCounter,
+    traces: Arc<TraceMetrics>,
 }
 
 impl Metrics {
@@ -132,6 +136,8 @@ impl Metrics {
         let clients = ClientMetrics::register(&mut to)?;
         let admin = AdminMetrics::register(&mut to, labels.admin_endpoints)?;
         let log_lines_dropped = LogLinesDropped::register(&mut to)?;
+        let access_log_dropped = streams::register_access_log(&mut to)?;
+        let traces = TraceMetrics::register(&mut to)?;
         let (registry, families) = to.finish();
         Ok(Self {
             registry,
@@ -146,6 +152,8 @@ impl Metrics {
             clients,
             admin,
             log_lines_dropped,
+            access_log_dropped,
+            traces,
         })
     }
 
@@ -253,6 +261,16 @@ impl Metrics {
     /// Shows the lines that `log` loses; the first log given stays.
     pub fn attach_log(&self, log: &Log) {
         self.log_lines_dropped.attach(log.dropped_counter());
+    }
+
+    /// Lost lines of the access log.
+    pub(super) fn access_log_dropped(&self) -> IntCounter {
+        self.access_log_dropped.clone()
+    }
+
+    /// What becomes of spans.
+    pub(super) fn traces(&self) -> Arc<TraceMetrics> {
+        Arc::clone(&self.traces)
     }
 
     /// The Prometheus text format of now, for [`METRICS_CONTENT_TYPE`].

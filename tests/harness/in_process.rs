@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pingora::proxy::http_proxy;
-use portcullis::app::{App, Env};
+use portcullis::app::{App, Env, Records};
 use portcullis::clock::Clock;
 use portcullis::config::Config;
 use portcullis::keygen::{FixtureKeys, KeyGenerator};
@@ -116,6 +116,8 @@ pub struct Gateway {
     pub dir: tempfile::TempDir,
     pub env: Env,
     pub app: App,
+    /// Access log and traces.
+    pub records: Records,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -130,7 +132,8 @@ impl Gateway {
             Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
         let seen = seen(&options, &clock);
         let store = store(&options, &config, &keyring, &seen, dir.path()).await;
-        Self::start_on(
+        // Boxed: the future of every test that starts a gateway holds this one.
+        Box::pin(Self::start_on(
             options,
             config,
             dir,
@@ -138,7 +141,7 @@ impl Gateway {
             (clock, seen),
             keyring,
             store,
-        )
+        ))
         .await
     }
 
@@ -212,6 +215,10 @@ impl Gateway {
         let sources = Sources::new(config.limits.max_connections_per_address);
         let mut listeners = Vec::new();
         let mut workers = Vec::new();
+        let proxy_shared = Shared {
+            refusals: app.proxy_refusals(),
+            ..shared.clone()
+        };
         let next = AtomicUsize::new(0);
         let conf = Arc::new(server_conf(config.server.shutdown_grace));
         for _ in 0..options.workers {
@@ -219,8 +226,9 @@ impl Gateway {
                 &config.listeners.proxy[0],
                 next.fetch_add(1, Ordering::SeqCst),
             );
-            let listener = start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &shared)
-                .expect("a worker");
+            let listener =
+                start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &proxy_shared)
+                    .expect("a worker");
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
@@ -256,6 +264,7 @@ impl Gateway {
             config,
             dir,
             env,
+            records: app.records(),
             app,
             _listeners: listeners,
         }
@@ -349,6 +358,21 @@ impl Gateway {
     /// The value of one series.
     pub async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         metrics::value(&self.scrape().await, name, labels)
+    }
+
+    /// Waits until no request is in flight: an answer reaches its client before the request has
+    /// ended for the gateway.
+    pub async fn settled(&self) {
+        super::eventually("the end of all requests", || async {
+            let scrape = self.scrape().await;
+            let in_flight = |line: &&str| line.starts_with("portcullis_http_requests_in_flight{");
+            scrape
+                .lines()
+                .filter(in_flight)
+                .all(|line| line.ends_with(" 0"))
+                .then_some(())
+        })
+        .await;
     }
 
     /// The body of the JWKS endpoint.

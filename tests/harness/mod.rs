@@ -16,6 +16,7 @@
 pub mod browser;
 pub mod certificates;
 pub mod clients;
+pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
