@@ -13,6 +13,7 @@
     reason = "test code, of which each target uses a part"
 )]
 
+pub mod browser;
 pub mod certificates;
 pub mod clients;
 pub mod collector;
@@ -27,6 +28,7 @@ pub mod nginx;
 pub mod peers;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod toggled;
 pub mod upstream;
 pub mod usage;
