@@ -13,6 +13,7 @@ mod local;
 mod note;
 mod refusal;
 mod response;
+mod stream;
 
 use std::any::Any;
 use std::fmt;
@@ -34,6 +35,7 @@ pub use connection::ConnState;
 pub use local::LocalApp;
 pub use note::AnswerNote;
 pub use refusal::{REFUSED, Refusal, RefusalLog};
+pub use stream::{Pieces, stream};
 
 /// The downstream peer, in the extensions of every request the bridge hands to a router.
 /// Absent when the transport has no internet address (an in-memory stream).

@@ -46,7 +46,7 @@ const UNITS: &[Unit] = &[
         "keys",
         1,
         &["clock"],
-        &["serde", "serde_json", "thiserror", "uuid"],
+        &["schemars", "serde", "serde_json", "thiserror", "uuid"],
     ),
     unit(
         "token",
@@ -57,6 +57,7 @@ const UNITS: &[Unit] = &[
             "jsonwebtoken",
             "quick_cache",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "thiserror",
@@ -71,6 +72,7 @@ const UNITS: &[Unit] = &[
             "argon2",
             "base64",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "subtle",
@@ -156,6 +158,7 @@ const UNITS: &[Unit] = &[
         ],
         &[
             "arc_swap",
+            "async_trait",
             "base64",
             "bytes",
             "ring",
@@ -179,6 +182,7 @@ const UNITS: &[Unit] = &[
             "serde",
             "serde_json",
             "thiserror",
+            "tokio",
         ],
     ),
     unit(
@@ -222,6 +226,7 @@ const UNITS: &[Unit] = &[
             "lifecycle",
             "log_id",
             "telemetry",
+            "token",
         ],
         &[
             "axum",
@@ -230,6 +235,7 @@ const UNITS: &[Unit] = &[
             "form_urlencoded",
             "http",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "subtle",
@@ -280,6 +286,7 @@ const UNITS: &[Unit] = &[
             "http",
             "issuer",
             "keygen",
+            "keys",
             "lifecycle",
             "store",
             "telemetry",
@@ -312,6 +319,7 @@ const UNITS: &[Unit] = &[
             "listeners",
             "store",
             "telemetry",
+            "token",
         ],
         &[
             "async_trait",

@@ -288,6 +288,9 @@ impl ServerSettings {
 pub struct LogSettings {
     /// How a line looks.
     pub format: LogFormat,
+    /// How many of the newest lines are kept in memory for `GET logs`: of level warn and error, and as
+    /// many others that have a Log ID.
+    pub ring_lines: usize,
 }
 
 /// How a log line looks.

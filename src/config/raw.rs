@@ -120,6 +120,12 @@ section!(RawUpstream {
     connect_timeout: Scalar,
     read_timeout: Scalar,
     write_timeout: Scalar,
+    health_check: WordOr<RawHealthCheck>,
+});
+
+section!(RawHealthCheck {
+    interval: Scalar,
+    timeout: Scalar,
 });
 
 section!(RawUpstreamTls {
@@ -173,7 +179,10 @@ section!(RawServer {
     token_cache_bytes: Scalar,
 });
 
-section!(RawLog { format: Scalar });
+section!(RawLog {
+    format: Scalar,
+    ring_lines: Scalar,
+});
 
 section!(RawAccessLog {
     format: Scalar,

@@ -176,6 +176,10 @@ impl Config {
                         in_words(upstream.read_timeout),
                         in_words(upstream.write_timeout)
                     ),
+                    upstream.health_check.map_or_else(
+                        || "not checked".to_owned(),
+                        |check| format!("checked every {}", in_words(check.interval)),
+                    ),
                 ]
             })
             .collect();
@@ -238,6 +242,7 @@ impl Config {
                     ),
                 ),
                 row("log format", format.to_owned()),
+                row("log lines kept in memory", self.log.ring_lines.to_string()),
                 row("access log", access_log_in_words(self)),
                 row("traces", traces_in_words(self)),
             ],

@@ -6,8 +6,8 @@ use std::time::Duration;
 use pingora::Result;
 use pingora::proxy::Session;
 
-use crate::lifecycle::Snapshot;
 use crate::lifecycle::recovery::KeyRecovery;
+use crate::lifecycle::{ClientFailure, Snapshot};
 use crate::telemetry::{CacheLookup, ClientName, Disposition, KeySeries, Level, Short};
 use crate::token::{Refused, Rejection, RouteRules};
 
@@ -44,6 +44,11 @@ impl Gateway {
                 }
             }
             None => prepared.metrics.denied(denial.rejection),
+        }
+        if let Some(client) = &denial.client_id {
+            let failure = ClientFailure::Token(denial.rejection);
+            let now = self.parts.clock.now();
+            self.parts.clients.note_failure(client, failure, now);
         }
         let reason = denial.rejection.as_str();
         let disposition = self.parts.denials.note(self.parts.clock.now(), reason);

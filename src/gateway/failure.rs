@@ -7,6 +7,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use crate::telemetry::{Disposition, FailureCause, Level};
 
 use super::Gateway;
+use super::body::CRUMBLED;
 use super::context::RequestContext;
 use super::path::PathError;
 use super::records::CLIENT_GONE;
@@ -31,16 +32,7 @@ impl Gateway {
         ctx: &mut RequestContext,
         error: PathError,
     ) -> Result<bool> {
-        let rule = match error {
-            PathError::NotOrigin => "the request target does not begin with a slash",
-            PathError::DotSegment => "the path has a dot segment",
-            PathError::EmptySegment => "the path has an empty segment",
-            PathError::Encoding => {
-                "the path has a percent-encoding that is broken or hides a special character"
-            }
-            PathError::Character => "the path has a character that is not allowed",
-        };
-        self.refuse_request(session, ctx, 400, rule).await
+        self.refuse_request(session, ctx, 400, error.rule()).await
     }
 
     /// Answers a request that is refused before its token is looked at.
@@ -66,6 +58,8 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
+        // When no connection came about that was noted already, and noting it again changes nothing.
+        self.note_failure(ctx, error);
         let (error_code, detail) = failure_answer(error);
         session.set_keepalive(None);
         if error_code == 0 {
@@ -157,6 +151,10 @@ const fn reason_of(status: u16) -> &'static str {
 fn failure_answer(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => (413, "the request body is too large"),
+        (ErrorType::Custom(CRUMBLED), _) => (
+            400,
+            "the request body comes in too many tiny pieces; send larger ones",
+        ),
         (ErrorType::HTTPStatus(502), _) => (502, "the upstream has no endpoint"),
         (ErrorType::HTTPStatus(status @ 400..=499), _) => {
             (*status, "the request is not acceptable")

@@ -6,8 +6,11 @@
 
 mod admission;
 pub mod bearer;
+mod body;
+mod checks;
 mod context;
 mod denial;
+pub mod explain;
 mod failure;
 mod forged;
 mod forwarding;
@@ -36,6 +39,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::telemetry::{CodeClass, RouteMetrics, Step};
 
+pub use checks::UpstreamChecks;
 pub use context::RequestContext;
 pub use failure::REASONS;
 use identity_headers::IdentityHeaders;
@@ -87,7 +91,16 @@ impl Gateway {
     /// Takes the word of these proxies on where a request came from.
     #[must_use]
     pub fn behind(self, proxies: TrustedProxies) -> Self {
-        Self { proxies, ..self }
+        let identity = if proxies.are_any() {
+            self.identity.behind_proxy()
+        } else {
+            self.identity
+        };
+        Self {
+            proxies,
+            identity,
+            ..self
+        }
     }
 
     fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {
@@ -135,12 +148,9 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if ctx.body_bytes > self.parts.limits.max_body_bytes {
-            return Err(Error::explain(
-                ErrorType::HTTPStatus(413),
-                "the request body is too large",
-            ));
+        if let Some(piece) = body {
+            let most = self.parts.limits.max_body_bytes;
+            ctx.body.take(piece.len(), ctx.started.elapsed(), most)?;
         }
         ctx.check_not_purged()
     }
@@ -154,11 +164,12 @@ impl ProxyHttp for Gateway {
         ctx.upstream_started = Some(Instant::now());
         let no_endpoint =
             || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
-        let peer = self
+        let (place, peer) = self
             .route(ctx)
-            .and_then(|route| route.upstream.next_peer())
+            .and_then(|route| route.upstream.next_peer(ctx.endpoint))
             .ok_or_else(no_endpoint)?;
-        ctx.endpoint = peer.address().as_inet().copied();
+        ctx.endpoint = Some(place);
+        ctx.endpoint_address = peer.address().as_inet().copied();
         Ok(peer)
     }
 
@@ -169,6 +180,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        self.note_failure(ctx, &error);
         // Nothing was sent yet, so another endpoint may be tried whatever the method.
         error.set_retry(
             self.route(ctx)
@@ -214,6 +226,7 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.answered = Some(Instant::now());
+        self.note_answer(ctx);
         if let (Some(prepared), Some(began)) = (self.route(ctx), ctx.upstream_started) {
             let took = began.elapsed();
             prepared.upstream.metrics.observe(took.as_secs_f64());

@@ -10,6 +10,7 @@ use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
 use crate::http::AnswerNote;
+use crate::lifecycle::ClientFailure;
 use crate::log_id::LogId;
 use crate::telemetry::{Disposition, Level, TokenError};
 
@@ -62,6 +63,11 @@ impl Refusal {
     /// Counts, logs and answers.
     pub(super) fn answer(&self, parts: &IssuerParts) -> Response {
         parts.metrics.token_error(self.error);
+        if let Some(client) = &self.claimed_client {
+            let failure = ClientFailure::Request(self.error);
+            let now = parts.clock.now();
+            parts.clients.note_claimed_failure(client, failure, now);
+        }
         let disposition = parts.denials.note(parts.clock.now(), self.error.as_str());
         let log_id = disposition.log_id();
         if let Disposition::Own(_) = disposition {

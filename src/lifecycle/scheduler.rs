@@ -33,6 +33,12 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError`]; what was due stays due.
     pub async fn tick(&self) -> Result<Timestamp, LifecycleError> {
+        let done = self.do_what_is_due().await;
+        self.schedule.looked(self.parts.clock.now(), &done);
+        done
+    }
+
+    async fn do_what_is_due(&self) -> Result<Timestamp, LifecycleError> {
         let timing = &self.policy.timing;
         let now = self.parts.clock.now();
         if self.uncertain.load(Ordering::SeqCst) {

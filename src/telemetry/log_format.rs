@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::log::{Format, Level};
+use super::log::{Format, Level, Rendered};
 use crate::clock::Timestamp;
 use crate::log_id::LogId;
 
@@ -23,9 +23,12 @@ const OWN_LIMIT: usize = 2048;
 #[derive(Debug)]
 pub(super) struct LineText {
     format: Format,
+    level: Level,
     head: String,
     log_id: Option<LogId>,
     fields: String,
+    /// The same line as JSON.
+    twin: Option<Box<Self>>,
 }
 
 impl LineText {
@@ -55,17 +58,39 @@ impl LineText {
         }
         Self {
             format,
+            level,
             head,
             log_id: None,
             fields: String::new(),
+            twin: None,
+        }
+    }
+
+    /// The same line, rendered as JSON beside its own form from now on.
+    pub(super) fn with_json_twin(
+        self,
+        time: Timestamp,
+        event: &'static str,
+        message: &str,
+    ) -> Self {
+        let twin = Self::new(Format::Json, time, self.level, event, message);
+        Self {
+            twin: Some(Box::new(twin)),
+            ..self
         }
     }
 
     pub(super) fn log_id(&mut self, log_id: LogId) {
         self.log_id = Some(log_id);
+        if let Some(twin) = &mut self.twin {
+            twin.log_id(log_id);
+        }
     }
 
     pub(super) fn field(&mut self, name: &'static str, value: &Value) {
+        if let Some(twin) = &mut self.twin {
+            twin.field(name, value);
+        }
         self.name(name);
         match (self.format, value) {
             (Format::Human, Value::String(text)) if is_bare(text) => self.fields.push_str(text),
@@ -74,12 +99,25 @@ impl LineText {
     }
 
     pub(super) fn outside(&mut self, name: &'static str, bytes: &[u8]) {
+        if let Some(twin) = &mut self.twin {
+            twin.outside(name, bytes);
+        }
         self.name(name);
         quote_outside(&mut self.fields, bytes);
     }
 
-    /// The finished line, its line feed included.
-    pub(super) fn finish(self) -> String {
+    /// The finished line.
+    pub(super) fn finish(mut self) -> Rendered {
+        let json = self.twin.take().map(|twin| twin.text().into_boxed_str());
+        Rendered {
+            level: self.level,
+            log_id: self.log_id,
+            json,
+            text: self.text(),
+        }
+    }
+
+    fn text(self) -> String {
         let mut line = self.head;
         if let Some(log_id) = self.log_id {
             let _ = match self.format {
@@ -265,7 +303,8 @@ fn bare_piece(c: char) -> Piece {
 
 /// Characters that act on a terminal, re-order what stands around them, break lines or are
 /// invisible: controls, format characters and the default-ignorable ones of Unicode, private use.
-fn is_treacherous(c: char) -> bool {
+#[must_use]
+pub fn is_treacherous(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'

@@ -11,9 +11,11 @@ mod cache;
 mod catalogue;
 #[cfg(test)]
 mod document;
+mod endpoints;
 mod installation;
 mod keys;
 mod labels;
+mod readings;
 mod registrar;
 mod requests;
 mod routes;
@@ -30,6 +32,7 @@ use std::sync::Arc;
 use prometheus::{Error, Histogram, IntCounter, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
+use self::endpoints::EndpointsUp;
 use self::installation::InstallationMetrics;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
@@ -37,6 +40,7 @@ pub use self::labels::{
     AdminRefusal, CacheLookup, CodeClass, FailureCause, Grant, KeyStateLabel, RotationKind,
     RotationResult, TokenError, Trigger,
 };
+pub use self::readings::Readings;
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
@@ -64,7 +68,7 @@ pub struct MetricsLabels<'a> {
     /// The configured routes; [`ISSUER_ROUTE`] and [`NO_ROUTE`] are added.
     pub routes: &'a [RouteLabels<'a>],
     /// The configured upstreams.
-    pub upstreams: &'a [&'a str],
+    pub upstreams: &'a [UpstreamLabels<'a>],
     /// The endpoints of the admin API; `other` is added.
     pub admin_endpoints: &'a [&'a str],
     /// The workers of the proxy listeners, as receipts name them.
@@ -78,6 +82,15 @@ pub struct RouteLabels<'a> {
     pub name: &'a str,
     /// The methods that it takes; none when it takes any.
     pub methods: &'a [&'a str],
+}
+
+/// The names that an upstream contributes.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamLabels<'a> {
+    /// The upstream's name.
+    pub name: &'a str,
+    /// Its endpoints, as configured.
+    pub endpoints: &'a [&'a str],
 }
 
 /// The metrics of a gateway.
@@ -114,7 +127,7 @@ impl Metrics {
         let reserved = [ISSUER_ROUTE, NO_ROUTE].map(|name| RouteLabels { name, methods: &[] });
         let routes: Vec<&RouteLabels<'_>> = labels.routes.iter().chain(&reserved).collect();
         distinct("route", routes.iter().map(|route| route.name))?;
-        distinct("upstream", labels.upstreams.iter().copied())?;
+        distinct("upstream", labels.upstreams.iter().map(|of| of.name))?;
         let endpoints = labels.admin_endpoints.iter().copied();
         distinct("admin endpoint", endpoints.chain([OTHER_ENDPOINT]))?;
 
@@ -122,6 +135,7 @@ impl Metrics {
         service::program(&mut to, labels.version)?;
         let routes = register_routes(&mut to, &routes)?;
         let upstreams = routes::register_upstreams(&mut to, labels.upstreams)?;
+        to.register(EndpointsUp::new(&upstreams)?)?;
         let workers = workers::register(&mut to, labels.workers)?;
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let cache = CacheMetrics::register(&mut to)?;

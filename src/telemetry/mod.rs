@@ -13,12 +13,14 @@
 mod access_log;
 mod denial_log;
 mod denial_window;
+mod endpoint_health;
 mod lanes;
 mod log;
 mod log_bridge;
 #[cfg(any(test, feature = "testing"))]
 mod log_capture;
 mod log_format;
+mod log_ring;
 mod log_writer;
 mod metrics;
 mod request_record;
@@ -30,16 +32,19 @@ pub use access_log::{
     AccessFormat, AccessLog, AccessLogParts, AccessLogSettings, AccessTarget, SampleRate,
 };
 pub use denial_log::{DENIAL_LINES_PER_SECOND, DenialLog, Disposition};
+pub use endpoint_health::{EndpointHealth, EndpointState, Trouble};
 pub use log::{Format, Level, Line, Log};
 pub use log_bridge::install_bridge;
 #[cfg(any(test, feature = "testing"))]
 pub use log_capture::LogCapture;
+pub use log_format::is_treacherous;
+pub use log_ring::LogRing;
 pub use log_writer::LogWriter;
 pub use metrics::{
     AdminRefusal, CacheLookup, CodeClass, FailureCause, Grant, ISSUER_ROUTE, InFlight, KeyFacts,
     KeySeries, KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
-    OpenConnection, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError,
-    TraceMetrics, Trigger, UpstreamMetrics, WorkerMetrics,
+    OpenConnection, Readings, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError,
+    TraceMetrics, Trigger, UpstreamLabels, UpstreamMetrics, WorkerMetrics,
 };
 pub use request_record::{
     AuthStep, ClientName, KID_BYTES, PATH_BYTES, Place, RequestRecord, RouteNames, Short, Step,

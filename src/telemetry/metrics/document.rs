@@ -39,7 +39,7 @@ const LABELS: &str = "## Labels
 | `upstream` | the names of the configured upstreams |
 | `worker` | the workers of the proxy listeners, as a purge's receipt names them |
 | `listener` | the listeners that speak TLS |
-| `endpoint` | the endpoints of the admin API, or `other` |
+| `endpoint` | of an upstream: its configured endpoints; of the admin API: its endpoints, or `other` |
 | `kid` | keys of ours and their tombstones, or `other`; never what a token claims |
 | `state` | of a key: `pending`, `active`, `deprecated`, `retired`, `purged`; of a client: `enabled`, `disabled` |
 | `version` | the program's version |

@@ -45,6 +45,14 @@ pub(super) const TRAFFIC: Chapter = Chapter {
              is the gateway and the client's line.",
         ),
         entry(
+            "portcullis_upstream_endpoint_up",
+            "–",
+            "By health checks and by requests, see `upstreams.NAME.health_check` in `docs/configuration.md`. `endpoint` is \
+             written as in the configuration.",
+            "upstreams that serve nobody show 0",
+            "max by (upstream) (portcullis_upstream_endpoint_up)",
+        ),
+        entry(
             "portcullis_worker_connections",
             "connections",
             "Named as in a purge's receipt. The kernel spreads connections by a hash; a few long-lived ones may land on \
