@@ -385,7 +385,7 @@ fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
         version: env!("CARGO_PKG_VERSION"),
         routes: &routes,
         upstreams: &upstreams,
-        admin_endpoints: &admin::ENDPOINTS,
+        admin_endpoints: &admin::endpoints(),
         workers: &worker_names(config),
     })?)
 }

@@ -6,7 +6,9 @@ use axum::Extension;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use axum::routing::get;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -18,20 +20,24 @@ use super::AdminParts;
 use super::api::json;
 use super::auth::{Operator, Role};
 use super::error::ApiError;
+use super::operation::{Example, Operation, Tag};
 
 /// Records on a page unless the caller says otherwise, and at most.
 const PAGE: usize = 50;
 const MAX_PAGE: usize = 500;
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AuditQuery {
     /// Only records of earlier revisions.
     before: Option<u64>,
+    /// Most records on the page; 50 by default.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditPage")]
 struct AuditView<'a> {
     /// Whether every line is what was written, and none is missing in between.
     verified: bool,
@@ -42,7 +48,8 @@ struct AuditView<'a> {
     next: Option<u64>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditProblem")]
 struct ProblemView<'a> {
     /// The first bad line, from 1; null when there is no log.
     line: Option<u64>,
@@ -50,7 +57,8 @@ struct ProblemView<'a> {
 }
 
 /// One event; what it did not touch is null or empty.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "AuditRecord")]
 struct RecordView<'a> {
     revision: u64,
     at: String,
@@ -67,6 +75,29 @@ struct RecordView<'a> {
     restored: Option<&'a Kid>,
     imported: Option<&'a Kid>,
     compromised: &'a [Kid],
+}
+
+pub(super) fn describe_audit() -> Operation {
+    Operation::get("/admin/v1/audit", "listAuditRecords", || get(audit))
+        .label("audit")
+        .tag(Tag::Status)
+        .role(Role::Operator)
+        .says(
+            "What was done to the keys, newest first",
+            "And whether the log of it is intact: each record is chained to the one before.",
+        )
+        .query::<AuditQuery>()
+        .answers::<AuditView<'static>>(200, "A page of records.")
+        .refuses(500, &["AUDIT_UNREADABLE"])
+        .example(
+            Example::new(
+                "list",
+                "The newest two",
+                200,
+                include_str!("examples/listAuditRecords.list.json"),
+            )
+            .with("limit", 2),
+        )
 }
 
 pub(super) async fn audit(

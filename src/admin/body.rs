@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -17,10 +18,16 @@ use crate::lifecycle::shadow::{MAX_SHADOW, MIN_SHADOW};
 use super::error::ApiError;
 
 /// Longest `reason` in characters.
-const MAX_REASON: usize = 256;
+pub(super) const MAX_REASON: usize = 256;
+
+/// What [`duration`] reads.
+pub(super) const DURATION: &str = "^[0-9]+(ms|s|m|h)$";
+
+/// Longest text of a duration that anybody needs.
+pub(super) const MAX_DURATION: usize = 20;
 
 /// `POST keys/rotate`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateRequest {
     /// Whether every key that verifies dies at once.
@@ -31,6 +38,7 @@ pub(super) struct RotateRequest {
     pub(super) seen_revision: Option<u64>,
     /// The keys to purge; all by default.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(min = 1, max = MAX_KEYS))]
     pub(super) kids: Option<Vec<Kid>>,
     /// With the active key among `kids`: the pending one is trusted and becomes active.
     #[serde(default, deserialize_with = "present")]
@@ -40,15 +48,17 @@ pub(super) struct RotateRequest {
     pub(super) mistake_undo: Option<bool>,
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     pub(super) reason: Option<String>,
 }
 
 /// `POST keys/{kid}/restore`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestoreRequest {
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     pub(super) reason: Option<String>,
 }
 
@@ -68,7 +78,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `POST keys/reseal`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResealRequest {
     /// Whether the gateway makes a new key-encryption key first.
@@ -76,17 +86,20 @@ pub(super) struct ResealRequest {
     pub(super) new_kek: bool,
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     pub(super) reason: Option<String>,
 }
 
 /// `POST keys/preview`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShadowRequest {
     /// For how long to count: `30s`, `5m`.
+    #[schemars(extend("pattern" = DURATION), length(max = MAX_DURATION))]
     pub(super) shadow: String,
     /// The keys of the purge; all by default.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(min = 1, max = MAX_KEYS))]
     pub(super) kids: Option<Vec<Kid>>,
     /// With the active key among `kids`: the pending one would be trusted.
     #[serde(default, deserialize_with = "present")]

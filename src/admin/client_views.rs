@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::clients::document::ClientEvent;
+use crate::clients::document::{Action, ClientEvent};
 use crate::clients::{ClientState, ClientsDocument};
 use crate::clock::Timestamp;
 use crate::keys::Actor;
@@ -12,7 +13,8 @@ use crate::lifecycle::clients::{ClientFacts, ClientSource, Clients};
 use crate::lifecycle::{ClientActivity, ClientFailure};
 
 /// `GET clients`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientList")]
 pub(super) struct ClientListView<'a> {
     revision: u64,
     enabled: usize,
@@ -26,11 +28,14 @@ pub(super) struct ClientListView<'a> {
 }
 
 /// One client.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Client")]
 pub(super) struct ClientInfo<'a> {
     id: &'a str,
     /// `static` of the configuration, `dynamic` of the store, `gone` when neither knows it any more.
+    #[schemars(extend("enum" = ["static", "dynamic", "gone"]))]
     source: &'static str,
+    #[schemars(extend("enum" = ["enabled", "disabled"]))]
     state: &'static str,
     scopes: &'a [String],
     token_ttl_seconds: Option<u64>,
@@ -49,7 +54,7 @@ pub(super) struct ClientInfo<'a> {
 }
 
 /// What a client did since the process started; in lists and in `GET clients/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct ClientActivityView {
     /// Tokens issued and not expired, an upper bound; null when it holds some from before.
     live_tokens: Option<u64>,
@@ -65,7 +70,8 @@ struct ClientActivityView {
 pub(super) type Activity = HashMap<String, ClientActivity>;
 
 /// `GET clients/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientDetail")]
 pub(super) struct ClientDetailView<'a> {
     revision: u64,
     #[serde(flatten)]
@@ -74,21 +80,25 @@ pub(super) struct ClientDetailView<'a> {
     history: Vec<EventView<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientEvent")]
 struct EventView<'a> {
     revision: u64,
     at: String,
+    #[schemars(with = "Action")]
     action: &'static str,
     actor: &'a Actor,
     reason: Option<&'a str>,
 }
 
 /// The answer to a change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientChange")]
 pub(super) struct ClientChangeView<'a> {
     /// False when it was so already.
     changed: bool,
     revision: u64,
+    /// Null when it is gone for good.
     client: Option<ClientInfo<'a>>,
     /// A secret that was just made; it is shown here and never again.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::http::ConnState;
 use crate::keys::transition::Refusal;
@@ -38,17 +40,30 @@ pub(super) struct ApiError {
     rule: Option<Box<str>>,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// An error answer (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Problem<'a> {
+    /// Names the kind of problem; says no more than `code`.
+    #[schemars(extend("format" = "uri-reference"))]
     r#type: String,
+    /// The status in words.
     title: &'a str,
     status: u16,
+    /// Stable, for programs.
     code: &'a str,
+    /// What happened, by which rule, and what to do next; for people.
     detail: String,
+    /// What is wrong with a stored document that somebody has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    /// The one line of the log that carries it says more.
+    #[schemars(with = "Uuid")]
     log_id: LogId,
 }
+
+/// The code of an error answer, in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused(pub(super) &'static str);
 
 impl ApiError {
     pub(super) const fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
@@ -343,6 +358,7 @@ impl ApiError {
         let mut response =
             Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Refused(self.code));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

@@ -13,6 +13,7 @@ use std::time::Duration;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::get;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
@@ -26,6 +27,7 @@ use crate::lifecycle::PurgeProgress;
 use super::AdminParts;
 use super::auth::Operator;
 use super::error::ApiError;
+use super::operation::{Example, Operation, Tag};
 
 /// Most streams at a time.
 const MAX_STREAMS: usize = 32;
@@ -75,6 +77,44 @@ impl Drop for Seat {
         self.0.open.fetch_sub(1, Relaxed);
     }
 }
+
+pub(super) fn describe_events() -> Operation {
+    Operation::get("/admin/v1/events", "watchEvents", || get(events))
+        .label("events")
+        .tag(Tag::Status)
+        .says(
+            "A stream that tells what has changed",
+            "Server-sent events: first `status` with the document of `GET /admin/v1/status`, which comes again when \
+             something changes; `keys` and `clients` with `{\"revision\"}`; `purge` with `{\"purge_id\"}` when a receipt or \
+             a recovery came further, at most once a second; `tick` with `{\"now\"}` every five seconds. What is \
+             outdated by the time that a slow client reads is left out. It ends with the session, and after an hour.",
+        )
+        .answers_with::<String>(200, "text/event-stream", "The stream.")
+        .with_header("X-Accel-Buffering", "`no`, for a proxy in front.")
+        .refuses(503, &["TOO_MANY_STREAMS"])
+        .example(Example::new(
+            "watch",
+            "The beginning of a stream",
+            200,
+            EXAMPLE,
+        ))
+}
+
+/// How a stream may begin.
+const EXAMPLE: &str = "\
+retry: 2000
+id: 41
+event: keys
+data: {\"revision\":7}
+
+id: 42
+event: clients
+data: {\"revision\":3}
+
+id: 43
+event: tick
+data: {\"now\":\"2026-11-25T08:00:00.000Z\"}
+";
 
 pub(super) async fn events(
     State(parts): State<Arc<AdminParts>>,

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::Kid;
 use crate::keys::over_time::{Counts, OverTime};
 use crate::keys::recovery::{ClientRecovery, PurgeRecovery};
 use crate::lifecycle::impact::Broken;
@@ -16,7 +18,8 @@ use crate::lifecycle::{Clients, Preview, Receipt, Shadow};
 use super::views::ReceiptView;
 
 /// `GET keys/preview`: upper bounds; live tokens are at most a minute's too many.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Preview")]
 pub(super) struct PreviewView {
     revision: u64,
     computed_at: String,
@@ -29,16 +32,20 @@ pub(super) struct PreviewView {
     keys: Vec<KeyPreviewView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeyPreview")]
 struct KeyPreviewView {
+    #[schemars(with = "Kid")]
     kid: String,
+    #[schemars(extend("enum" = ["active", "pending", "deprecated"]))]
     state: &'static str,
     #[serde(flatten)]
     broken: BrokenView,
     live_until: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Broken")]
 struct BrokenView {
     live_tokens: u64,
     clients: u64,
@@ -53,11 +60,13 @@ struct BrokenView {
 }
 
 /// A shadow purge, running or over.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ShadowPurge")]
 pub(super) struct ShadowView {
     shadow_id: Uuid,
     pub(super) status_url: String,
     over: bool,
+    #[schemars(with = "Vec<Kid>")]
     kids: Vec<String>,
     started_at: String,
     ends_at: String,
@@ -66,19 +75,31 @@ pub(super) struct ShadowView {
     requests: u64,
     clients: u64,
     clients_exact: bool,
+    /// The requests by route.
     routes: BTreeMap<String, u64>,
 }
 
 /// An item of `GET keys/purges`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PurgeSummary")]
 pub(super) struct PurgeSummaryView {
     #[serde(flatten)]
     receipt: ReceiptView,
     recovery: SumsView,
 }
 
+/// `GET keys/purges`: newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PurgeList")]
+pub(super) struct PurgeListView {
+    pub(super) purges: Vec<PurgeSummaryView>,
+    /// `before` of the next page; null on the last one.
+    pub(super) next: Option<Uuid>,
+}
+
 /// `GET keys/purges/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Purge")]
 pub(super) struct PurgeView {
     #[serde(flatten)]
     receipt: ReceiptView,
@@ -87,7 +108,8 @@ pub(super) struct PurgeView {
 }
 
 /// What a purge did over time, since it was made or this process started.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OverTime")]
 struct OverTimeView {
     /// Width of each bucket; it grows with time, so that there are never many.
     bucket_seconds: u64,
@@ -95,7 +117,8 @@ struct OverTimeView {
     buckets: Vec<BucketView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OverTimeBucket")]
 struct BucketView {
     at: String,
     failures: u64,
@@ -103,7 +126,8 @@ struct BucketView {
     recovered: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Recovery")]
 struct RecoveryView {
     #[serde(flatten)]
     sums: SumsView,
@@ -115,7 +139,8 @@ struct RecoveryView {
     next_after: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RecoverySums")]
 struct SumsView {
     affected: u64,
     got_new_token: u64,
@@ -125,7 +150,8 @@ struct SumsView {
     unlisted_failures: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientRecovery")]
 struct ClientView {
     client_id: String,
     first_failure_at: String,

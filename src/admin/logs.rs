@@ -4,12 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use axum::routing::get;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use crate::log_id::LogId;
 
@@ -17,41 +21,75 @@ use super::AdminParts;
 use super::api::json;
 use super::auth::{Operator, Role};
 use super::error::ApiError;
+use super::operation::{Example, Operation, Tag};
 
 /// Lines of one answer, unless it is told otherwise, and at most.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
 
+/// What stands for a Log ID in examples.
+const LOG_ID: &str = "3f2504e0-4f89-41d3-9a0c-0305e82c3301";
+
 /// How long to wait for the writer of the log: a line may be asked for before it was written.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// `GET logs`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewestQuery {
+    /// Most lines; 100 by default.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
     /// `warn`, the default, for warnings and errors; `info` for refusals as well.
     level: Option<Least>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "LogLevel")]
 enum Least {
     Info,
     Warn,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LogLines")]
 struct NewestView {
-    /// Newest first.
+    /// Newest first; each is an object as the log has it.
+    #[schemars(with = "Vec<Map<String, Value>>")]
     lines: Vec<Box<RawValue>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LinesOfLogId")]
 struct LinesView {
+    #[schemars(with = "Uuid")]
     log_id: LogId,
-    /// Oldest first.
+    /// Oldest first; each is an object as the log has it.
+    #[schemars(with = "Vec<Map<String, Value>>")]
     lines: Vec<Box<RawValue>>,
+}
+
+pub(super) fn describe_newest() -> Operation {
+    Operation::get("/admin/v1/logs", "listLogLines", || get(newest))
+        .label("logs")
+        .tag(Tag::Status)
+        .role(Role::Operator)
+        .says(
+            "The newest lines of the log that are kept in memory",
+            "A bounded number of warnings and errors (`log.ring_lines`), until the process ends.",
+        )
+        .query::<NewestQuery>()
+        .answers::<NewestView>(200, "The lines.")
+        .example(
+            Example::new(
+                "newest",
+                "The newest three",
+                200,
+                include_str!("examples/listLogLines.newest.json"),
+            )
+            .with("limit", 3),
+        )
 }
 
 pub(super) async fn newest(
@@ -82,11 +120,33 @@ fn try_newest(
     })
 }
 
+pub(super) fn describe_of_log_id() -> Operation {
+    Operation::get("/admin/v1/logs/{log_id}", "readLogId", || get(of_log_id))
+        .label("logs")
+        .tag(Tag::Status)
+        .role(Role::Operator)
+        .says("The lines of a Log ID, as far as they are in memory", "")
+        .in_path::<Uuid>("log_id", "As an error answer shows it.")
+        .answers::<LinesView>(200, "The lines.")
+        .refuses(400, &["BAD_LOG_ID"])
+        .refuses(404, &["LOG_ID_UNKNOWN"])
+        .example(
+            Example::new(
+                "read",
+                "Of a request that was refused",
+                200,
+                include_str!("examples/readLogId.read.json"),
+            )
+            .with("log_id", LOG_ID),
+        )
+}
+
 pub(super) async fn of_log_id(
     State(parts): State<Arc<AdminParts>>,
     Extension(operator): Extension<Operator>,
-    Path(log_id): Path<String>,
+    log_id: Result<Path<String>, PathRejection>,
 ) -> Response {
+    let log_id = log_id.map(|Path(log_id)| log_id).unwrap_or_default();
     match try_of_log_id(&parts, &operator, &log_id).await {
         Ok(view) => json(StatusCode::OK, &view),
         Err(error) => error.answer(&parts),

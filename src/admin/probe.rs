@@ -8,7 +8,8 @@ use serde::de::DeserializeOwned;
 use super::body::{
     ResealRequest, RestoreRequest, RotateRequest, ShadowRequest, parse, parse_secretly,
 };
-use super::clients::{AddRequest, ChangeRequest};
+use super::client_changes::ChangeRequest;
+use super::clients::AddRequest;
 use super::clock::ConfirmRequest;
 use super::error::ApiError;
 use super::explain::ExplainRequest;

@@ -2,21 +2,26 @@
 
 use std::collections::HashMap;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::keys::timing::Timing;
 use crate::keys::transition::next_rotation_at;
 use crate::keys::{
-    Activation, ActivationKind, KeySet, KeyState, Kid, PublicKey, Tombstone, Trigger,
+    Activation, ActivationKind, Algorithm, KeySet, KeyState, Kid, PublicKey, Tombstone, Trigger,
 };
 use crate::lifecycle::{KeyActivity, Receipt, RotationOutcome};
 
 use super::clock::PauseView;
 use super::kek_views::{KekDemandView, demand};
 
+/// What an activation can be, as [`kind`] says it.
+const KINDS: [&str; 3] = ["rotate", "purge", "import"];
+
 /// `GET keys`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeySet")]
 pub(super) struct KeySetView {
     issuer: String,
     revision: u64,
@@ -32,10 +37,14 @@ pub(super) struct KeySetView {
     schedule_paused: Option<PauseView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Key")]
 struct KeyView {
+    #[schemars(with = "Kid")]
     kid: String,
+    #[schemars(with = "Algorithm")]
     alg: &'static str,
+    #[schemars(extend("enum" = ["active", "pending", "deprecated"]))]
     state: &'static str,
     created_at: String,
     published_at: String,
@@ -48,7 +57,7 @@ struct KeyView {
 }
 
 /// What a key did; in `GET keys` alone.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct KeyActivityView {
     /// Tokens issued and not expired; at most a minute's too many.
     live_tokens: u64,
@@ -58,10 +67,14 @@ struct KeyActivityView {
     last_used_at: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Tombstone")]
 struct TombstoneView {
+    #[schemars(with = "Kid")]
     kid: String,
+    #[schemars(with = "Algorithm")]
     alg: &'static str,
+    #[schemars(extend("enum" = ["retired", "purged"]))]
     state: &'static str,
     created_at: String,
     /// Null for a key that never signed.
@@ -75,31 +88,42 @@ struct TombstoneView {
     tombstone_until: String,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "LastRotation")]
 struct ActivationView {
     rotation_id: Uuid,
+    #[schemars(extend("enum" = KINDS))]
     kind: &'static str,
+    #[schemars(extend("enum" = ["manual", "automatic"]))]
     trigger: &'static str,
     at: String,
     revision: u64,
+    #[schemars(with = "Kid")]
     activated: String,
+    #[schemars(with = "Kid")]
     replaced: String,
 }
 
 /// `POST keys/rotate`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Rotation")]
 pub(super) struct RotationView {
     rotation_id: Uuid,
     /// False when it had already happened and nothing was done now.
     changed: bool,
+    #[schemars(extend("enum" = KINDS))]
     kind: &'static str,
     at: String,
     revision: u64,
+    #[schemars(with = "Kid")]
     activated: String,
+    #[schemars(with = "Kid")]
     replaced: String,
+    #[schemars(with = "Vec<Kid>")]
     purged: Vec<String>,
     /// Keys that a purge ended although they were newer than the revision its caller had seen.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Kid>")]
     unseen: Vec<String>,
     keys: Vec<KeyView>,
     idempotency_window_until: String,
@@ -110,17 +134,23 @@ pub(super) struct RotationView {
 }
 
 /// `GET keys/purges/{id}`, and part of a purge's answer.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Receipt")]
 pub(super) struct ReceiptView {
     purge_id: Uuid,
+    /// Whether no worker holds a purged key any more.
     complete: bool,
+    #[schemars(with = "Vec<Kid>")]
     kids: Vec<String>,
     committed_at: String,
     drained_at: Option<String>,
+    /// The workers that still do.
     still_held_by: Vec<String>,
     /// From when on no process of this gateway accepts or issues by the purged keys.
     effective_everywhere_by: Option<String>,
+    /// Until when other verifiers may go by a JWKS answer that they keep.
     external_verifiers_until: String,
+    /// Requests that the purged keys admitted and that run still.
     open_requests: u64,
 }
 

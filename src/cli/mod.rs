@@ -26,6 +26,7 @@ mod keys_purges;
 mod keys_rotate;
 mod logs;
 mod man;
+mod openapi;
 mod out;
 mod rehearse;
 mod reseal;
@@ -106,6 +107,11 @@ enum Command {
     Logs(logs::LogsArgs),
     /// Rehearse rotations, purges and crashes on scratch keys; print the verdict of each invariant
     Rehearse(rehearse::RehearseCommand),
+    /// Print the OpenAPI 3.1 document of the admin API
+    ///
+    /// The same as GET /admin/v1/openapi.json of a running gateway; needs neither gateway nor
+    /// configuration.
+    Openapi,
     /// Print the completion script of a shell
     Completions(completions::CompletionsCommand),
     /// Print the manual page, or write one for every command
@@ -143,6 +149,7 @@ pub fn run() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Logs(args) => logs::run(&args),
         Command::Rehearse(command) => rehearse::run(&command),
+        Command::Openapi => openapi::run(),
         Command::Completions(command) => completions::run(&command),
         Command::Man(command) => man::run(&command),
         Command::Echo(command) => echo::run(&command),

@@ -11,6 +11,8 @@ use crate::telemetry::{
 };
 use crate::token::Claims;
 
+use super::body::BodyCount;
+
 /// State of one request.
 #[derive(Debug)]
 pub struct RequestContext {
@@ -22,8 +24,8 @@ pub struct RequestContext {
     pub(super) in_flight: Option<InFlight>,
     /// The claims and the key's permit, once admitted.
     pub(super) admitted: Option<(Arc<Claims>, Permit)>,
-    /// Bytes of the request body forwarded so far.
-    pub(super) body_bytes: u64,
+    /// The request body so far.
+    pub(super) body: BodyCount,
     /// Endpoints tried.
     pub(super) tries: usize,
     /// Place of the one tried last among those of the upstream.
@@ -65,7 +67,7 @@ impl RequestContext {
             local: None,
             in_flight: None,
             admitted: None,
-            body_bytes: 0,
+            body: BodyCount::default(),
             tries: 0,
             endpoint: None,
             endpoint_address: None,

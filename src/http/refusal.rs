@@ -50,11 +50,23 @@ impl Refusal {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
+            code: self.code(),
             detail: self.cause,
             log_id: self.log_id,
         };
         // Plain strings and numbers always serialise; an empty body is the harmless worst case.
         serde_json::to_vec(&problem).unwrap_or_default()
+    }
+
+    /// What kind of refusal it is, for programs.
+    const fn code(&self) -> &'static str {
+        match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => "METHOD",
+            StatusCode::REQUEST_TIMEOUT => "TOO_SLOW",
+            StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "HEADER_TOO_LARGE",
+            _ => "MALFORMED",
+        }
     }
 
     /// The whole answer.
@@ -96,6 +108,7 @@ struct Problem {
     r#type: &'static str,
     title: &'static str,
     status: u16,
+    code: &'static str,
     detail: &'static str,
     log_id: LogId,
 }

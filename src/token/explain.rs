@@ -8,6 +8,7 @@
 mod peek;
 mod words;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -43,7 +44,7 @@ pub trait Explain: Send + Sync + std::fmt::Debug {
 }
 
 /// What would happen to a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It would be forwarded, its token is good.
@@ -61,7 +62,7 @@ pub enum Verdict {
 }
 
 /// What would happen to a request, and why.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     /// The moment that it holds for (RFC 3339).
     pub now: String,
@@ -86,7 +87,7 @@ pub struct Explanation {
 }
 
 /// What the client would be told (RFC 6750 §3.1).
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct WireAnswer {
     /// HTTP status.
     pub status: u16,
@@ -97,7 +98,8 @@ pub struct WireAnswer {
 }
 
 /// A request in the form in which it is judged and forwarded.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ExplainedRequest")]
 pub struct RequestFacts {
     /// Method.
     pub method: String,
@@ -108,7 +110,8 @@ pub struct RequestFacts {
 }
 
 /// A route in words.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ExplainedRoute")]
 pub struct RouteFacts {
     /// Name.
     pub name: String,
@@ -125,7 +128,8 @@ pub struct RouteFacts {
 }
 
 /// A key of ours, dead or alive.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ExplainedKey")]
 pub struct KeyFacts {
     /// Identifier.
     pub kid: String,
@@ -144,7 +148,8 @@ pub struct KeyFacts {
 }
 
 /// What a token says of itself.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ExplainedToken")]
 pub struct TokenFacts {
     /// Whether a key of ours signed it; otherwise anybody may have written what it says.
     pub verified: bool,

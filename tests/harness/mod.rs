@@ -13,12 +13,14 @@
     reason = "test code, of which each target uses a part"
 )]
 
+pub mod browser;
 pub mod certificates;
 pub mod clients;
 pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
+pub mod h2;
 pub mod in_process;
 pub mod lines;
 pub mod metrics;
@@ -26,8 +28,10 @@ pub mod nginx;
 pub mod peers;
 pub mod process;
 pub mod raw;
+pub mod relay;
 pub mod toggled;
 pub mod upstream;
+pub mod usage;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::get;
 use http::StatusCode;
 
 use crate::clock::{Clock, Timestamp};
@@ -25,6 +26,7 @@ use crate::telemetry::{EndpointHealth, Metrics};
 
 use super::AdminParts;
 use super::api::json;
+use super::operation::{Example, Operation, Tag};
 
 pub(super) use view::{ComponentView, Facts, Status, StatusView};
 use window::Window;
@@ -215,7 +217,23 @@ impl fmt::Debug for Watched {
     }
 }
 
-/// `GET status`.
+pub(super) fn describe_status() -> Operation {
+    Operation::get("/admin/v1/status", "readStatus", || get(status))
+        .label("status")
+        .tag(Tag::Status)
+        .says(
+            "How each component is, why, and since when",
+            "The worst first; `overall` is the worst of them.",
+        )
+        .answers::<StatusView<'static>>(200, "The Component Monitor.")
+        .example(Example::new(
+            "read",
+            "All is well",
+            200,
+            include_str!("../examples/readStatus.read.json"),
+        ))
+}
+
 pub(super) async fn status(State(parts): State<Arc<AdminParts>>) -> Response {
     let judged = parts.status.judged();
     json(StatusCode::OK, &parts.status.view(&judged))

@@ -1,13 +1,18 @@
 //! The document of `GET status`, and of the event `status`.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::ser::SerializeMap as _;
 use serde::{Serialize, Serializer};
 
 use crate::clock::Timestamp;
 
 /// How a component is; a later one is worse.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "ComponentStatus")]
 pub(in crate::admin) enum Status {
     /// It does what it should.
     Ok,
@@ -18,7 +23,8 @@ pub(in crate::admin) enum Status {
 }
 
 /// `GET status`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Status")]
 pub(in crate::admin) struct StatusView<'a> {
     version: &'static str,
     now: String,
@@ -30,10 +36,12 @@ pub(in crate::admin) struct StatusView<'a> {
     components: &'a [ComponentView],
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "Component")]
 pub(in crate::admin) struct ComponentView {
     /// `gateway`, `key_store`, `issuer`, `scheduler`, `upstream:NAME`.
     pub(super) id: String,
+    #[schemars(extend("enum" = ["gateway", "key_store", "issuer", "scheduler", "upstream"]))]
     pub(super) kind: &'static str,
     pub(super) name: String,
     pub(super) status: Status,
@@ -47,7 +55,8 @@ pub(in crate::admin) struct ComponentView {
     pub(super) endpoints: Option<Vec<EndpointView>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(rename = "UpstreamEndpoint")]
 pub(super) struct EndpointView {
     pub(super) address: String,
     pub(super) status: Status,
@@ -71,6 +80,20 @@ impl Facts {
             Some(value) => self.with(label, value),
             None => self,
         }
+    }
+}
+
+impl JsonSchema for Facts {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Facts".into()
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        BTreeMap::<String, String>::json_schema(generator)
     }
 }
 

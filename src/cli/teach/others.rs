@@ -239,6 +239,12 @@ given or something is broken. Do not set the clock while it runs.",
         exits: &[(0, "done"), (2, "no such shell")],
     },
     Lesson {
+        path: "openapi",
+        notes: "",
+        examples: &[("for a generator of client code", "portcullis openapi > openapi.json")],
+        exits: &[(0, "printed"), (2, "bad usage")],
+    },
+    Lesson {
         path: "man",
         notes: "",
         examples: &[
