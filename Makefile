@@ -12,8 +12,9 @@ export PORTCULLIS_PEERS := $(PEERS)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check bench bench-smoke bench-e2e bench-instructions dist ci bootstrap \
-        peers bench-peers tools who-accepts soak false-refusals mutants clean-demo
+.PHONY: help run test lint check screenshots bench bench-smoke bench-e2e bench-instructions dist \
+        dist-pgo ci bootstrap peers bench-peers tools api-docs who-accepts soak false-refusals mutants \
+        clean-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -25,6 +26,9 @@ run: bootstrap ## build, set up ./data and ./secrets if empty, start gateway, ec
 test: bootstrap peers ## run the whole test suite against real peers (benches once each, doc tests too)
 	$(CARGO) test --locked --all-targets
 	$(CARGO) test --locked --doc
+
+screenshots: bootstrap peers ## pictures of every page of the console into docs/screenshots
+	$(CARGO) test --locked --test console -- --ignored --exact screenshots::screenshots
 
 lint: bootstrap tools ## format, clippy, documentation, dependency rules; any warning fails
 	$(CARGO) fmt --check
@@ -69,13 +73,20 @@ mutants: bootstrap ## break the code of token/, keys/ and store/ in small ways: 
 dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes minutes)
 	$(CARGO) build --profile dist --locked
 
+api-docs: ## renew the recorded examples of the admin API, docs/openapi.json and docs/admin-api.md
+	PORTCULLIS_RENEW=examples $(CARGO) test --locked --test openapi every_example
+	PORTCULLIS_RENEW=docs $(CARGO) test --locked --test openapi committed::the_
+
+dist-pgo: bootstrap bench-peers ## the same, trained with the benchmarks' traffic: target/dist-pgo/portcullis
+	scripts/dist-pgo
+
 ci: ## what the build server runs, with the duration of each step
 	.ci/run
 
 bootstrap: ## fetch what a build needs (cmake); quick when nothing is missing
 	@scripts/bootstrap build
 
-peers: ## fetch nginx, Prometheus, docker-compose … for the tests, below target/, nothing started
+peers: ## fetch nginx, Prometheus, Chromium … for the tests, below target/, nothing started
 	@scripts/bootstrap peers
 
 bench-peers: ## fetch HAProxy, Envoy, nginx with njs, wrk, valgrind, below target/, nothing started

@@ -15,6 +15,7 @@ mod harness;
 use std::sync::Arc;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use harness::collector::Collector;
 use harness::{Gateway, Options};
 use pingora::apps::ServerApp as _;
 use pingora::proxy::http_proxy;
@@ -164,5 +165,60 @@ fn whole_request(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, whole_request);
+/// The same request with each way of keeping records of it, side by side.
+fn records(c: &mut Criterion) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let dir = tempfile::tempdir().expect("a directory");
+    let file = dir.path().join("access.log");
+    let collector = runtime.block_on(async { Collector::start() });
+    let to_file = |more: &str| format!("access_log: {{ target: {}{more} }}\n", file.display());
+    let mut group = c.benchmark_group("records");
+    group.throughput(Throughput::Elements(1));
+    for (name, more) in [
+        ("off", String::new()),
+        ("access log, json", to_file("")),
+        ("access log, common", to_file(", format: common")),
+        ("access log, 1 in 100", to_file(", sample_successes: 0.01")),
+        (
+            "traces, none recorded",
+            collector
+                .section("")
+                .replace("sample_ratio: 1", "sample_ratio: 0"),
+        ),
+        (
+            "traces, 1 in 100",
+            collector
+                .section("")
+                .replace("sample_ratio: 1", "sample_ratio: 0.01"),
+        ),
+        ("traces, all recorded", collector.section("")),
+    ] {
+        let gateway = runtime.block_on(Gateway::start(Options {
+            more,
+            ..Options::default()
+        }));
+        let token = runtime.block_on(gateway.token());
+        let mut client = runtime.block_on(Client::of(&gateway));
+        let request =
+            format!("GET /hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
+        group.bench_function(name, |b| {
+            b.iter_custom(|times| {
+                let started = std::time::Instant::now();
+                runtime.block_on(async {
+                    for _ in 0..times {
+                        assert_eq!(client.exchange(request.as_bytes()).await, 200);
+                    }
+                });
+                started.elapsed()
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, whole_request, records);
 criterion_main!(benches);

@@ -1,6 +1,8 @@
 //! The composition root: configuration and [`Env`] in, services out, in order. The key set is
 //! loaded before any listener opens.
 
+mod explain;
+mod records;
 mod secrets;
 
 use std::fmt;
@@ -12,28 +14,36 @@ use ring::rand::SystemRandom;
 use thiserror::Error;
 use tokio::sync::Semaphore;
 
-use crate::admin::{self, AdminParts, Authenticator, Origins, SessionLimits, Sessions};
+use crate::admin::{
+    self, AdminParts, Authenticator, Origins, SessionLimits, Sessions, StatusBoard, Watched,
+    WatchedUpstream,
+};
 use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
 use crate::clock::Clock;
 use crate::config::{Config, PlainText, ProxyListener};
 use crate::gateway::sources::{Forgers, TrustedProxies};
-use crate::gateway::upstreams::{Upstream, UpstreamError};
-use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute};
+use crate::gateway::upstreams::{Upstream, UpstreamError, UpstreamSpec};
+use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute, UpstreamChecks};
 use crate::health::{self, HealthParts};
 use crate::http::{Bridge, BridgeLimits, LocalApp, RefusalLog};
 use crate::issuer::{self, IssuerParts, IssuerSpec, SLOW_CHECKS};
 use crate::keygen::KeyGenerator;
 use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
-use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy};
+use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy, WatchedStore};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
-    MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError,
+    AccessTarget, AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log,
+    Metrics, MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError, UpstreamLabels,
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
 
+pub use explain::explain_offline;
+pub use records::Records;
 use secrets::{clients_of, credentials_of};
+
+/// What records of requests call the health endpoints of a proxy listener.
+const HEALTH: &str = "health";
 
 /// Everything that reaches outside; real in `cli`, fake in tests. Taken apart in [`App::build`].
 #[derive(Clone, Debug)]
@@ -97,6 +107,27 @@ pub enum StartError {
     /// The key set cannot be used.
     #[error(transparent)]
     Lifecycle(#[from] LifecycleError),
+    /// The access log cannot be written.
+    #[error(
+        "cannot write the access log to {target}: {source}; the directory must exist and be writable, or write `access_log: off`"
+    )]
+    AccessLog {
+        /// Where it goes.
+        target: AccessTarget,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file that says how to reach the collector cannot be used.
+    #[error("tracing: cannot use {path}: {why}")]
+    TraceFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Traces cannot be made.
+    #[error("tracing: {0}")]
+    Traces(std::io::Error),
     /// Two metrics collide.
     #[error("the metrics cannot be registered: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -112,9 +143,11 @@ pub struct App {
     issuer: IssuerParts,
     admin: Arc<AdminParts>,
     health: HealthParts,
+    checks: UpstreamChecks,
     issuer_metrics: Arc<RouteMetrics>,
     unmatched: Arc<RouteMetrics>,
     refusals: RefusalLog,
+    records: Records,
 }
 
 impl fmt::Debug for App {
@@ -138,11 +171,15 @@ impl App {
         let rng = SystemRandom::new();
         let metrics = Arc::new(metrics_of(config)?);
         metrics.attach_log(&env.log);
+        let records = Records::start(config, &env.clock, &env.log, &metrics)?;
         let registry = ClientRegistry::new(clients_of(config)?, &rng)?;
         let authenticator = Authenticator::new(credentials_of(config)?);
 
+        let recent = env.log.keep_recent(config.log.ring_lines);
+        let store = WatchedStore::new(env.store, Arc::clone(&env.clock));
+        let store_health = store.health();
         let parts = lifecycle::Parts {
-            store: env.store,
+            store: Arc::new(store),
             keygen: env.keygen,
             keyring: env.keyring,
             clock: Arc::clone(&env.clock),
@@ -161,6 +198,9 @@ impl App {
             max_token_ttl: config.keys.timing.max_token_ttl,
         };
         let lifecycle = Lifecycle::start(parts.clone(), policy, worker_names(config)).await?;
+        if let Some(tracer) = &records.tracer {
+            lifecycle.attach_tracer(tracer.clone());
+        }
         let clients = Clients::start(parts, client_policy, registry).await?;
 
         let reasons = Rejection::ALL.map(Rejection::as_str).into_iter();
@@ -173,10 +213,11 @@ impl App {
         );
         let issuer_metrics = route_metrics(&metrics, ISSUER_ROUTE)?;
         let unmatched = route_metrics(&metrics, NO_ROUTE)?;
+        let upstreams = upstreams_of(config, &metrics)?;
         let gateway = Arc::new(GatewayParts {
             published: lifecycle.published(),
             clients: Arc::clone(&clients),
-            routes: routes_of(config, &metrics)?,
+            routes: routes_of(config, &metrics, &upstreams)?,
             limits: config.limits.clone(),
             forgers: config.limits.forged_tokens.map(Forgers::new),
             realm: config.issuer.url.clone(),
@@ -184,6 +225,8 @@ impl App {
             log: env.log.clone(),
             denials: denials.clone(),
             metrics: Arc::clone(&metrics),
+            access_log: records.access_log.clone(),
+            tracer: records.tracer.clone(),
         });
         let issuer = IssuerParts {
             spec: Arc::new(issuer_spec(config)),
@@ -198,6 +241,19 @@ impl App {
             rng,
             worker: 0,
         };
+        let status = Arc::new(StatusBoard::new(Watched {
+            issuer: config.issuer.url.clone(),
+            lifecycle: Arc::clone(&lifecycle),
+            store: store_health,
+            metrics: Arc::clone(&metrics),
+            upstreams: config
+                .upstreams
+                .iter()
+                .zip(&upstreams)
+                .map(watched)
+                .collect(),
+            clock: Arc::clone(&env.clock),
+        }));
         let admin = Arc::new(AdminParts {
             lifecycle: Arc::clone(&lifecycle),
             clients,
@@ -205,6 +261,7 @@ impl App {
             sessions: sessions_of(config),
             origins: origins_of(config),
             routes: config.routes.iter().map(|of| of.name.clone()).collect(),
+            explainer: explain::explainer(config, Arc::clone(&gateway)),
             clock: env.clock,
             // Of its own: a flood of bad requests must not hide what happens here.
             denials: DenialLog::new(
@@ -215,6 +272,9 @@ impl App {
             log: env.log.clone(),
             metrics: Arc::clone(&metrics),
             running: Arc::default(),
+            streams: Arc::default(),
+            status,
+            recent,
         });
         let health = HealthParts {
             log: env.log.clone(),
@@ -226,6 +286,7 @@ impl App {
         Ok(Self {
             lifecycle,
             metrics,
+            checks: UpstreamChecks::of(&gateway, upstreams),
             gateway,
             issuer,
             admin,
@@ -233,6 +294,7 @@ impl App {
             issuer_metrics,
             unmatched,
             refusals,
+            records,
         })
     }
 
@@ -250,6 +312,7 @@ impl App {
                 ..self.issuer.clone()
             };
             local.push(LocalEndpoints {
+                name: ISSUER_ROUTE,
                 paths: parts.spec.paths().all(),
                 bridge: self.bridge(issuer::router(parts)),
                 metrics: Arc::clone(&self.issuer_metrics),
@@ -257,6 +320,7 @@ impl App {
         }
         if listener.serves.health {
             local.push(LocalEndpoints {
+                name: HEALTH,
                 paths: health::HEALTH_PATHS.map(str::to_owned).to_vec(),
                 bridge: self.bridge(health::health_router(self.health.clone())),
                 metrics: Arc::clone(&self.unmatched),
@@ -285,10 +349,31 @@ impl App {
         LocalApp::new(self.bridge(health::metrics_router(self.health.clone())))
     }
 
+    /// Looks after the upstreams, at how everything is, and after what is too old, until the future is dropped.
+    pub fn watch(&self) -> impl Future<Output = ()> + Send + 'static {
+        let (checks, admin) = (self.checks.clone(), Arc::clone(&self.admin));
+        async move {
+            let clients = admin.clients.forget_old_failures();
+            tokio::join!(checks.run(), admin.status.watch(), clients);
+        }
+    }
+
     /// Writes the lines of refusals that come before any endpoint.
     #[must_use]
     pub fn refusals(&self) -> RefusalLog {
         Arc::clone(&self.refusals)
+    }
+
+    /// The same for proxy listeners, whose refusals the access log tells of too.
+    #[must_use]
+    pub fn proxy_refusals(&self) -> RefusalLog {
+        self.records.with_lines(self.refusals())
+    }
+
+    /// What keeps records of requests; to be flushed at the end.
+    #[must_use]
+    pub fn records(&self) -> Records {
+        self.records.clone()
     }
 
     fn bridge(&self, router: axum::Router) -> Bridge {
@@ -355,16 +440,25 @@ fn metrics_of(config: &Config) -> Result<Metrics, StartError> {
             methods,
         })
         .collect();
-    let upstreams: Vec<&str> = config
+    let endpoints: Vec<Vec<&str>> = config
         .upstreams
         .iter()
-        .map(|upstream| upstream.name.as_str())
+        .map(|upstream| upstream.endpoints.iter().map(String::as_str).collect())
+        .collect();
+    let upstreams: Vec<UpstreamLabels<'_>> = config
+        .upstreams
+        .iter()
+        .zip(&endpoints)
+        .map(|(upstream, endpoints)| UpstreamLabels {
+            name: &upstream.name,
+            endpoints,
+        })
         .collect();
     Ok(Metrics::new(&MetricsLabels {
         version: env!("CARGO_PKG_VERSION"),
         routes: &routes,
         upstreams: &upstreams,
-        admin_endpoints: &admin::ENDPOINTS,
+        admin_endpoints: &admin::endpoints(),
         workers: &worker_names(config),
     })?)
 }
@@ -375,17 +469,32 @@ fn route_metrics(metrics: &Metrics, name: &str) -> Result<Arc<RouteMetrics>, Sta
         .ok_or_else(|| StartError::Metrics(prometheus::Error::Msg(format!("no route `{name}`"))))
 }
 
-fn routes_of(config: &Config, metrics: &Metrics) -> Result<Vec<PreparedRoute>, StartError> {
-    let mut upstreams = Vec::new();
-    for spec in &config.upstreams {
+fn upstreams_of(config: &Config, metrics: &Metrics) -> Result<Vec<Arc<Upstream>>, StartError> {
+    let upstream = |spec: &UpstreamSpec| {
         let handles = metrics.upstream(&spec.name).ok_or_else(|| {
             StartError::Metrics(prometheus::Error::Msg(format!(
                 "no upstream `{}`",
                 spec.name
             )))
         })?;
-        upstreams.push(Arc::new(Upstream::new(spec, handles)?));
+        Ok(Arc::new(Upstream::new(spec, handles)?))
+    };
+    config.upstreams.iter().map(upstream).collect()
+}
+
+fn watched((spec, upstream): (&UpstreamSpec, &Arc<Upstream>)) -> WatchedUpstream {
+    WatchedUpstream {
+        name: spec.name.clone(),
+        endpoints: upstream.metrics.endpoints().to_vec(),
+        checked_every: spec.health_check.map(|check| check.interval),
     }
+}
+
+fn routes_of(
+    config: &Config,
+    metrics: &Metrics,
+    upstreams: &[Arc<Upstream>],
+) -> Result<Vec<PreparedRoute>, StartError> {
     let prepared = config.routes.iter().filter_map(|route| {
         // The configuration was checked: every route names an upstream that exists.
         let upstream = upstreams

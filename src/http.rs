@@ -10,8 +10,10 @@
 mod body;
 mod connection;
 mod local;
+mod note;
 mod refusal;
 mod response;
+mod stream;
 
 use std::any::Any;
 use std::fmt;
@@ -31,7 +33,9 @@ use tower::ServiceExt;
 
 pub use connection::ConnState;
 pub use local::LocalApp;
-pub use refusal::{Refusal, RefusalLog};
+pub use note::AnswerNote;
+pub use refusal::{REFUSED, Refusal, RefusalLog};
+pub use stream::{Pieces, stream};
 
 /// The downstream peer, in the extensions of every request the bridge hands to a router.
 /// Absent when the transport has no internet address (an in-memory stream).
@@ -88,13 +92,15 @@ impl Default for BridgeLimits {
 }
 
 /// How a request to a local endpoint ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Served {
     /// Status that was sent; `None` when the client was gone before an answer could begin.
     pub status: Option<StatusCode>,
     /// Whether the whole answer was handed to the transport. When false the connection (on
     /// HTTP/2 the stream) is already unusable; the caller has nothing left to send.
     pub complete: bool,
+    /// What the handler tells about its answer.
+    pub note: Option<AnswerNote>,
 }
 
 /// A router together with the limits under which sessions may use it. Cheap to clone.

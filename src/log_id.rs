@@ -1,6 +1,8 @@
-//! Log ID: the UUID that joins an error answer to exactly one log line.
+//! Log ID: the UUID that joins an error answer to exactly one log line. Other streams than the log,
+//! the access log and the traces, repeat it to lead there.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::Serialize;
 use uuid::Uuid;
@@ -21,6 +23,15 @@ impl LogId {
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
         Self(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+}
+
+impl FromStr for LogId {
+    type Err = uuid::Error;
+
+    /// Reads the form in which answers and log lines show it.
+    fn from_str(text: &str) -> Result<Self, uuid::Error> {
+        Uuid::try_parse(text).map(Self)
     }
 }
 

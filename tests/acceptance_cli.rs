@@ -249,7 +249,7 @@ fn help_and_completions_print_to_standard_output_and_end_with_0() {
         &["completions", "bash"],
         &["completions", "zsh"],
         &["completions", "fish"],
-        &["completions", "man"],
+        &["man"],
         &["check"],
     ] {
         let output = gateway.run(arguments);

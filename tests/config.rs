@@ -18,6 +18,7 @@ use portcullis::gateway::limits::Limits;
 use portcullis::gateway::routes::{Auth, PathRule};
 use portcullis::keys::Algorithm;
 use portcullis::keys::timing::{IsolationGrace, Timing};
+use portcullis::telemetry::{AccessFormat, AccessTarget, SampleRate};
 use proptest::prelude::*;
 
 const SAMPLES: [&str; 4] = [
@@ -281,6 +282,21 @@ const SETTINGS: &[Bad] = &[
     bad("routes:\n", "server: { workers: 0 }\nroutes:\n", "server.workers", 21, Some("0"), "`auto` or a whole number from 1 to 20"),
     bad("routes:\n", "server: { workers: 21 }\nroutes:\n", "server.workers", 21, Some("21"), "`auto` or a whole number from 1 to 20"),
     bad("routes:\n", "server: { shutdown_grace: 11m }\nroutes:\n", "server.shutdown_grace", 21, Some("11m"), "0s ≤ this ≤ 10m"),
+    bad("routes:\n", "access_log: on\nroutes:\n", "access_log", 21, Some("on"), "a map, or the word `off`"),
+    bad("routes:\n", "access_log: { format: xml }\nroutes:\n", "access_log.format", 21, Some("xml"), "one of `json` and `common`"),
+    bad("routes:\n", "access_log: { target: stout }\nroutes:\n", "access_log.target", 21, Some("stout"), "the path of a file with a `/` in it"),
+    bad("routes:\n", "access_log: { sample_successes: 1.5 }\nroutes:\n", "access_log.sample_successes", 21, Some("1.5"), "a number from 0 to 1"),
+    bad("routes:\n", "access_log: { sample_successes: -0 }\nroutes:\n", "access_log.sample_successes", 21, Some("-0"), "a number from 0 to 1"),
+    bad("routes:\n", "access_log: { sample_successes: 1e-1 }\nroutes:\n", "access_log.sample_successes", 21, Some("1e-1"), "a number from 0 to 1"),
+    bad("routes:\n", "tracing: on\nroutes:\n", "tracing", 21, Some("on"), "a map, or the word `off`"),
+    bad("routes:\n", "tracing: { sample_ratio: 1 }\nroutes:\n", "tracing.otlp", 21, None, "this key is required"),
+    bad("routes:\n", "tracing: { otlp: { timeout: 1s } }\nroutes:\n", "tracing.otlp.endpoint", 21, None, "this key is required"),
+    bad("routes:\n", "tracing: { otlp: { endpoint: 'localhost:4318' } }\nroutes:\n", "tracing.otlp.endpoint", 21, Some("localhost:4318"), "an absolute http or https URL"),
+    bad("routes:\n", "tracing: { otlp: { endpoint: 'http://me:pw@a.test' } }\nroutes:\n", "tracing.otlp.endpoint", 21, Some("(not shown, it holds an `@`)"), "an absolute http or https URL"),
+    bad("routes:\n", "tracing: { otlp: { endpoint: 'http://a.test/?x' } }\nroutes:\n", "tracing.otlp.endpoint", 21, Some("http://a.test/?x"), "without user, query and fragment"),
+    bad("routes:\n", "tracing: { otlp: { endpoint: 'https://a.test' } }\nroutes:\n", "tracing.otlp.ca_file", 21, None, "this key is required"),
+    bad("routes:\n", "tracing: { otlp: { endpoint: 'http://a.test', protocol: grpc } }\nroutes:\n", "tracing.otlp.protocol", 21, Some("grpc"), "`http/protobuf` is the one protocol"),
+    bad("routes:\n", "tracing: { otlp: { endpoint: 'http://a.test', timeout: 2m } }\nroutes:\n", "tracing.otlp.timeout", 21, Some("2m"), "100ms ≤ this ≤ 1m"),
     bad("routes:\n", "log: { format: xml }\nroutes:\n", "log.format", 21, Some("xml"), "one of `auto`, `json` and `human`"),
     bad("routes:\n", "<<: { a: 1 }\nroutes:\n", "<<", 21, None, "unknown key `<<`"),
     bad("routes:\n", "\"\\e[2J\\u202e\": 1\nroutes:\n", "\\u{1b}[2J\\u{202e}", 21, None, "unknown key `\\u{1b}[2J\\u{202e}`"),
@@ -430,7 +446,7 @@ the configuration has 2 errors
 
 test.yaml:1: lisener
     rule:  unknown key `lisener`, did you mean `listeners`?
-    fix:   the keys known here are `listeners`, `issuer`, `keys`, `clients`, `upstreams`, `routes`, `limits`, `server` and `log`
+    fix:   the keys known here are `listeners`, `issuer`, `keys`, `clients`, `upstreams`, `routes`, `limits`, `server`, `log`, `access_log` and `tracing`
 
 test.yaml:8: issuer.audience
     rule:  a list must stand here, not a single value
@@ -809,7 +825,7 @@ fn the_full_sample_states_the_defaults() {
     let mut short = lines.join("\n");
     for section in ["limits:", "server:", "log:"] {
         let line = lines.iter().find(|line| line.starts_with(section)).unwrap();
-        short = short.replace(line, "");
+        short = short.replace(&format!("\n{line}"), "\n");
     }
     let mut short = parse(&short).unwrap();
     short.source.clone_from(&full.source);
@@ -873,6 +889,27 @@ fn the_reference_describes_every_key() {
         let described = name == "*" || places.iter().any(|place| text.contains(place));
         assert!(described, "{key}");
     }
+}
+
+#[test]
+fn records_of_requests_are_off_unless_asked_for() {
+    let plain = parse(GOOD).unwrap();
+    assert_eq!((&plain.access_log, &plain.tracing), (&None, &None));
+    let off = parse(&format!("{GOOD}access_log: off\ntracing: off\n")).unwrap();
+    assert_eq!(off, plain);
+    let on = "access_log: {}\ntracing: { otlp: { endpoint: 'http://[::1]:4318/' } }\n";
+    let on = parse(&format!("{GOOD}{on}")).unwrap();
+    let access_log = on.access_log.unwrap();
+    assert_eq!(access_log.format, AccessFormat::Json);
+    assert_eq!(access_log.target, AccessTarget::Stdout);
+    assert_eq!(access_log.sample_successes, SampleRate::ALL);
+    let tracing = on.tracing.unwrap();
+    assert_eq!(tracing.endpoint, "http://[::1]:4318/v1/traces");
+    assert_eq!(tracing.timeout, Duration::from_secs(10));
+    assert_eq!(tracing.sample_ratio.as_f64(), 0.1);
+    let other = "tracing: { otlp: { endpoint: 'http://a.test/otlp' } }\n";
+    let other = parse(&format!("{GOOD}{other}")).unwrap();
+    assert_eq!(other.tracing.unwrap().endpoint, "http://a.test/otlp");
 }
 
 fn parse(text: &str) -> Result<Config, ConfigErrors> {

@@ -1,65 +1,166 @@
-//! The endpoints; the table is in [`super`].
+//! The key set, and its rotation; and what the endpoints share.
 
 use std::sync::Arc;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::Path;
+use axum::extract::State;
+use axum::extract::rejection::PathRejection;
 use axum::response::Response;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, HeaderName, IF_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde::Serialize;
+use serde_json::json;
 
 use crate::keys::signing_key::KidError;
 use crate::keys::transition::Order;
-use crate::keys::{Actor, KeySet, Kid};
-use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, Resealed, RotationOutcome};
+use crate::keys::{Actor, IdempotencyKey, KeySet, Kid};
+use crate::lifecycle::{Lifecycle, LifecycleError, PurgeCommand, RotationOutcome};
 
 use super::AdminParts;
 use super::auth::{Operator, Role};
-use super::body::{ResealRequest, RestoreRequest, RotateRequest, parse, scope};
+use super::body::{RotateRequest, parse, scope};
 use super::clock::PauseView;
 use super::error::ApiError;
 use super::idempotency;
-use super::kek_views::ResealView;
+use super::operation::{Example, Operation, Tag};
 use super::views::{KeySetView, RotationView};
+
+const ROTATE: &str = "/admin/v1/keys/rotate";
+
+/// What stands for a key in examples.
+pub(super) const KID: &str = "q0hDD0n6UOSDlL1LK8ZQ1dJEb4m9sCUXUd1dPDjqUvA";
+
+/// What the entity tag of the key set is.
+pub(super) const REVISION_TAG: &str = "The revision in quotes, for `If-Match`. It names the keys and their states: \
+    figures beside them may change under the same tag.";
+
+/// What `If-Match` does for a change of the key set.
+pub(super) const IF_REVISION: &str =
+    "The `ETag` of the key set that you looked at; when it has changed since, nothing is done.";
 
 /// Says that an answer is the stored one of an earlier call with the same idempotency key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// The metric label of a path.
-pub(super) fn endpoint_label(path: &str) -> &'static str {
-    match path {
-        "/admin/v1/clock/confirm" => "clock_confirm",
-        "/admin/v1/keys" => "keys",
-        "/admin/v1/keys/preview" => "keys_preview",
-        "/admin/v1/keys/reseal" => "keys_reseal",
-        "/admin/v1/keys/rotate" => "keys_rotate",
-        "/admin/v1/keys/import" => "keys_import",
-        "/admin/v1/keys/purges" => "keys_purges",
-        super::session_api::PATH => "session",
-        _ if super::console::is_console(path) => "console",
-        _ if path.starts_with("/admin/v1/keys/preview/shadows/") => "keys_shadows",
-        _ if path.starts_with("/admin/v1/keys/purges/") => "keys_purges",
-        _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/compromised") => {
-            "keys_compromised"
-        }
-        _ if path.starts_with("/admin/v1/keys/") && path.ends_with("/restore") => "keys_restore",
-        _ => super::clients::endpoint_label(path).unwrap_or("other"),
-    }
+pub(super) fn describe_keys() -> Operation {
+    Operation::get("/admin/v1/keys", "listKeys", || get(keys))
+        .label("keys")
+        .tag(Tag::Keys)
+        .says(
+            "The key set",
+            "Public facts only: keys that verify, tombstones of those that did, the last rotation and the next.",
+        )
+        .answers::<KeySetView>(200, "The key set in force.")
+        .with_header("ETag", REVISION_TAG)
+        .example(Example::new(
+            "list",
+            "After a rotation",
+            200,
+            include_str!("examples/listKeys.list.json"),
+        ))
 }
 
 pub(super) async fn keys(State(parts): State<Arc<AdminParts>>) -> Response {
-    let set = parts.lifecycle.current_set();
-    let mut response = json(
-        StatusCode::OK,
-        &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
-    );
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", set.revision)) {
+    key_set(&parts, &parts.lifecycle.current_set()).await
+}
+
+/// A key set beside what its keys did, as an answer.
+pub(super) async fn key_set(parts: &AdminParts, set: &KeySet) -> Response {
+    let activity = parts.lifecycle.key_activity().await;
+    let (timing, pause) = (parts.lifecycle.timing(), PauseView::of(parts));
+    let view = KeySetView::of(set, timing, pause, &activity);
+    tagged(json(StatusCode::OK, &view), set.revision)
+}
+
+/// An answer whose entity tag is a revision.
+pub(super) fn tagged(mut response: Response, revision: u64) -> Response {
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
         response.headers_mut().insert(ETAG, etag);
     }
     response
+}
+
+pub(super) fn describe_rotate() -> Operation {
+    Operation::post(ROTATE, "rotateKeys", || post(rotate))
+        .label("keys_rotate")
+        .tag(Tag::Keys)
+        .role(Role::Operator)
+        .says(
+            "Rotate, or rotate and purge",
+            "Without `purge`: the pending key signs from now on, the active one verifies until its tokens have run \
+             out, and nobody notices. Within the idempotency window it changes nothing and answers with the last \
+             rotation, `changed` being false.\n\n\
+             With `purge`: every key that verifies, or those in `kids`, are dead when this answers; tokens that they \
+             signed are refused. It needs the role `admin`, and `seen_revision`, `If-Match`, `kids` or an \
+             `Idempotency-Key`, so that a retry cannot end keys that nobody meant.",
+        )
+        .header::<IdempotencyKey>(
+            "Idempotency-Key",
+            "A name for this attempt, such as a UUID; sent again with the same body, it is answered with what the \
+             first one did.",
+        )
+        .header::<String>(
+            "If-Match",
+            "The `ETag` of the key set that you looked at; the same as `seen_revision`.",
+        )
+        .takes::<RotateRequest>()
+        .answers::<RotationView>(200, "It is done; of a purge, no worker holds a purged key any more.")
+        .with_optional_header("Idempotency-Replayed", "`true` when an earlier request with the key did it.")
+        .answers::<RotationView>(
+            202,
+            "The keys are purged, but workers named in `receipt.still_held_by` still hold one; follow \
+             `GET /admin/v1/keys/purges/{id}`.",
+        )
+        .with_optional_header("Idempotency-Replayed", "`true` when an earlier request with the key did it.")
+        .refuses(400, &["BAD_HEADER"])
+        .refuses(404, &["UNKNOWN_KID"])
+        .refuses(409, &["KEYSET_FULL", "PENDING_TOO_YOUNG", "STILL_RUNNING"])
+        .refuses(412, &["REVISION_AHEAD", "STALE_REVISION"])
+        .refuses(422, &["IDEMPOTENCY_KEY_REUSED"])
+        .refuses(428, &["SEEN_REVISION_REQUIRED"])
+        .refuses(429, &["IDEMPOTENCY_FULL"])
+        .refuses(500, &["ROTATION_FAILED"])
+        .example(
+            Example::new(
+                "rotate",
+                "A plain Rotate",
+                200,
+                include_str!("examples/rotateKeys.rotate.json"),
+            )
+            .with("Idempotency-Key", "7f0c6b0e-2f5b-4f0e-9a34-6b1f2f5d9c11")
+            .body(json!({ "reason": "the monthly rotation" })),
+        )
+        .example(
+            Example::new(
+                "purge",
+                "Rotate and purge of all that the caller saw",
+                200,
+                include_str!("examples/rotateKeys.purge.json"),
+            )
+            .with("If-Match", "\"7\"")
+            .body(json!({ "purge": true, "reason": "the key was in a public repository" })),
+        )
+        .example(
+            Example::new(
+                "mistake",
+                "A purge of one key that can be undone",
+                200,
+                include_str!("examples/rotateKeys.mistake.json"),
+            )
+            .body(json!({ "purge": true, "kids": [KID], "mistake_undo": true })),
+        )
+        .example(
+            Example::new(
+                "unseen",
+                "A purge that does not say which keys it means",
+                428,
+                include_str!("examples/rotateKeys.unseen.json"),
+            )
+            .body(json!({ "purge": true })),
+        )
 }
 
 pub(super) async fn rotate(
@@ -107,7 +208,7 @@ async fn try_rotate(
         Role::Operator
     };
     operator.needs(needs)?;
-    let claim = idempotency::claim(headers, "POST /admin/v1/keys/rotate", body)?;
+    let claim = idempotency::claim(headers, &format!("POST {ROTATE}"), body)?;
     let seen_revision = seen_revision(headers, request.seen_revision)?;
     let purge = purge_command(&request, seen_revision, claim.is_some(), parts)?;
     let running = match &claim {
@@ -141,14 +242,18 @@ pub(super) async fn to_its_end<T: Send + 'static>(
 }
 
 /// The key that a path names.
-pub(super) fn kid_of(path: &str) -> Result<Kid, ApiError> {
-    path.parse()
+pub(super) fn kid_of(path: Result<Path<String>, PathRejection>) -> Result<Kid, ApiError> {
+    let text = path.map(|Path(text)| text).unwrap_or_default();
+    text.parse()
         .map_err(|error: KidError| ApiError::bad_body(error.to_string()))
 }
 
 /// The revision that the caller looked at: of the body, or of `If-Match` (RFC 9110 §13.1.1) with the
 /// entity tag of `GET keys`.
-fn seen_revision(headers: &HeaderMap, in_body: Option<u64>) -> Result<Option<u64>, ApiError> {
+pub(super) fn seen_revision(
+    headers: &HeaderMap,
+    in_body: Option<u64>,
+) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get(IF_MATCH) else {
         return Ok(in_body);
     };
@@ -192,62 +297,6 @@ fn purge_command(
         scope,
         mistake_undo: request.mistake_undo.unwrap_or_default(),
     }))
-}
-
-pub(super) async fn restore(
-    State(parts): State<Arc<AdminParts>>,
-    Extension(operator): Extension<Operator>,
-    Path(kid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    match try_restore(&parts, operator, &kid, &headers, &body).await {
-        Ok(set) => json(
-            StatusCode::OK,
-            &KeySetView::of(&set, parts.lifecycle.timing(), PauseView::of(&parts)),
-        ),
-        Err(error) => error.answer(&parts),
-    }
-}
-
-async fn try_restore(
-    parts: &AdminParts,
-    operator: Operator,
-    kid: &str,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<KeySet, ApiError> {
-    let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
-    operator.needs(Role::Admin)?;
-    let kid = kid_of(kid)?;
-    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
-    let lifecycle = Arc::clone(&parts.lifecycle);
-    to_its_end(async move { lifecycle.restore(&order, &kid).await }).await
-}
-
-pub(super) async fn reseal(
-    State(parts): State<Arc<AdminParts>>,
-    Extension(operator): Extension<Operator>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    match try_reseal(&parts, operator, &headers, &body).await {
-        Ok(resealed) => json(StatusCode::OK, &ResealView::of(&resealed)),
-        Err(error) => error.answer(&parts),
-    }
-}
-
-async fn try_reseal(
-    parts: &AdminParts,
-    operator: Operator,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<Resealed, ApiError> {
-    let request: ResealRequest = parse(headers, body).and_then(ResealRequest::check)?;
-    operator.needs(Role::Admin)?;
-    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
-    let lifecycle = Arc::clone(&parts.lifecycle);
-    to_its_end(async move { lifecycle.reseal(&order, request.new_kek).await }).await
 }
 
 pub(super) async fn not_found(State(parts): State<Arc<AdminParts>>) -> Response {

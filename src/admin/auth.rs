@@ -125,14 +125,12 @@ impl Operator {
     /// Whether what let the request in still stands. An answer that goes on (a stream of events)
     /// asks again and again, and ends when it does not; [`Operator::signed_out`] says so at once
     /// when somebody ends the session.
-    #[allow(dead_code, reason = "for answers that go on")]
     pub(super) fn is_signed_in(&self, now: Timestamp) -> bool {
         self.session().is_none_or(|session| session.is_alive(now))
     }
 
     /// Waits until the session is ended by signing out; for ever when there is none. Time alone
     /// wakes nobody: see [`Operator::is_signed_in`].
-    #[allow(dead_code, reason = "for answers that go on")]
     pub(super) async fn signed_out(&self) {
         match self.session() {
             Some(session) => session.ended().await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 
@@ -17,10 +18,16 @@ use crate::lifecycle::shadow::{MAX_SHADOW, MIN_SHADOW};
 use super::error::ApiError;
 
 /// Longest `reason` in characters.
-const MAX_REASON: usize = 256;
+pub(super) const MAX_REASON: usize = 256;
+
+/// What [`duration`] reads.
+pub(super) const DURATION: &str = "^[0-9]+(ms|s|m|h)$";
+
+/// Longest text of a duration that anybody needs.
+pub(super) const MAX_DURATION: usize = 20;
 
 /// `POST keys/rotate`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RotateRequest {
     /// Whether every key that verifies dies at once.
@@ -31,6 +38,7 @@ pub(super) struct RotateRequest {
     pub(super) seen_revision: Option<u64>,
     /// The keys to purge; all by default.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(min = 1, max = MAX_KEYS))]
     pub(super) kids: Option<Vec<Kid>>,
     /// With the active key among `kids`: the pending one is trusted and becomes active.
     #[serde(default, deserialize_with = "present")]
@@ -40,15 +48,17 @@ pub(super) struct RotateRequest {
     pub(super) mistake_undo: Option<bool>,
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     pub(super) reason: Option<String>,
 }
 
 /// `POST keys/{kid}/restore`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RestoreRequest {
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     pub(super) reason: Option<String>,
 }
 
@@ -68,7 +78,7 @@ pub(super) fn duration(text: &str) -> Option<Duration> {
 }
 
 /// `POST keys/reseal`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ResealRequest {
     /// Whether the gateway makes a new key-encryption key first.
@@ -76,17 +86,20 @@ pub(super) struct ResealRequest {
     pub(super) new_kek: bool,
     /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     pub(super) reason: Option<String>,
 }
 
 /// `POST keys/preview`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ShadowRequest {
     /// For how long to count: `30s`, `5m`.
+    #[schemars(extend("pattern" = DURATION), length(max = MAX_DURATION))]
     pub(super) shadow: String,
     /// The keys of the purge; all by default.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(min = 1, max = MAX_KEYS))]
     pub(super) kids: Option<Vec<Kid>>,
     /// With the active key among `kids`: the pending one would be trusted.
     #[serde(default, deserialize_with = "present")]
@@ -104,6 +117,28 @@ where
 
 /// Parses a JSON body.
 pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> Result<T, ApiError> {
+    serde_json::from_str(object_text(headers, body)?)
+        .map_err(|error| ApiError::bad_body(error.to_string()))
+}
+
+/// Parses a JSON body with a secret in it: an error says where it is wrong and quotes nothing.
+pub(super) fn parse_secretly<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<T, ApiError> {
+    serde_json::from_str(object_text(headers, body)?).map_err(|error| {
+        let (line, column) = (error.line(), error.column());
+        let kind = if error.is_data() {
+            "a member is missing, unknown, repeated or of the wrong type"
+        } else {
+            "it is not JSON"
+        };
+        ApiError::bad_body(format!("line {line}, column {column}: {kind}"))
+    })
+}
+
+/// The text of a body that is declared and begins as a JSON object.
+fn object_text<'a>(headers: &HeaderMap, body: &'a Bytes) -> Result<&'a str, ApiError> {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok())
@@ -119,7 +154,7 @@ pub(super) fn parse<T: DeserializeOwned>(headers: &HeaderMap, body: &Bytes) -> R
             "the body must be a JSON object".to_owned(),
         ));
     }
-    serde_json::from_str(text).map_err(|error| ApiError::bad_body(error.to_string()))
+    Ok(text)
 }
 
 impl RotateRequest {

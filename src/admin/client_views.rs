@@ -1,14 +1,20 @@
 //! What the admin API shows of clients: names and dates, of secrets only when they were made.
 
+use std::collections::HashMap;
+
+use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::clients::document::ClientEvent;
+use crate::clients::document::{Action, ClientEvent};
 use crate::clients::{ClientState, ClientsDocument};
+use crate::clock::Timestamp;
 use crate::keys::Actor;
 use crate::lifecycle::clients::{ClientFacts, ClientSource, Clients};
+use crate::lifecycle::{ClientActivity, ClientFailure};
 
 /// `GET clients`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientList")]
 pub(super) struct ClientListView<'a> {
     revision: u64,
     enabled: usize,
@@ -22,11 +28,14 @@ pub(super) struct ClientListView<'a> {
 }
 
 /// One client.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Client")]
 pub(super) struct ClientInfo<'a> {
     id: &'a str,
     /// `static` of the configuration, `dynamic` of the store, `gone` when neither knows it any more.
+    #[schemars(extend("enum" = ["static", "dynamic", "gone"]))]
     source: &'static str,
+    #[schemars(extend("enum" = ["enabled", "disabled"]))]
     state: &'static str,
     scopes: &'a [String],
     token_ttl_seconds: Option<u64>,
@@ -40,10 +49,29 @@ pub(super) struct ClientInfo<'a> {
     secrets_created_at: Vec<String>,
     /// Whether the store has a client of this id, too, which the configuration overrides.
     shadows_dynamic: bool,
+    #[serde(flatten)]
+    activity: Option<ClientActivityView>,
 }
 
+/// What a client did since the process started; in lists and in `GET clients/{id}`.
+#[derive(Debug, Serialize, JsonSchema)]
+struct ClientActivityView {
+    /// Tokens issued and not expired, an upper bound; null when it holds some from before.
+    live_tokens: Option<u64>,
+    /// Its last accepted request, in whole seconds.
+    last_seen_at: Option<String>,
+    /// Its last refused request, for a token or with one, within the last day.
+    last_failure_at: Option<String>,
+    last_failure_code: Option<&'static str>,
+    last_failure_reason: Option<&'static str>,
+}
+
+/// What clients did, by id.
+pub(super) type Activity = HashMap<String, ClientActivity>;
+
 /// `GET clients/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientDetail")]
 pub(super) struct ClientDetailView<'a> {
     revision: u64,
     #[serde(flatten)]
@@ -52,48 +80,59 @@ pub(super) struct ClientDetailView<'a> {
     history: Vec<EventView<'a>>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientEvent")]
 struct EventView<'a> {
     revision: u64,
     at: String,
+    #[schemars(with = "Action")]
     action: &'static str,
     actor: &'a Actor,
     reason: Option<&'a str>,
 }
 
 /// The answer to a change.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientChange")]
 pub(super) struct ClientChangeView<'a> {
     /// False when it was so already.
     changed: bool,
     revision: u64,
+    /// Null when it is gone for good.
     client: Option<ClientInfo<'a>>,
     /// A secret that was just made; it is shown here and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
 }
 
+/// The ids of a page: at most `limit` after the id `after`, and whether there are more.
+pub(super) fn page<'a>(
+    clients: &'a Clients,
+    document: &'a ClientsDocument,
+    after: &str,
+    limit: usize,
+) -> (Vec<&'a str>, bool) {
+    let ids = clients.ids(document).into_iter();
+    let mut page: Vec<&str> = ids.filter(|id| *id > after).take(limit + 1).collect();
+    let has_more = page.len() > limit;
+    page.truncate(limit);
+    (page, has_more)
+}
+
 impl<'a> ClientListView<'a> {
-    /// At most `limit` clients after the id `after`; numbers alone without `names`.
+    /// The clients of a page with what they did; numbers alone without `names`.
     pub(super) fn of(
         clients: &'a Clients,
         document: &'a ClientsDocument,
         names: bool,
-        after: &str,
-        limit: usize,
+        (page, has_more): (&[&'a str], bool),
+        activity: &Activity,
     ) -> Self {
         let counts = clients.counts(document);
-        let page: Vec<&str> = clients
-            .ids(document)
-            .into_iter()
-            .filter(|id| *id > after)
-            .take(limit.saturating_add(1))
-            .collect();
-        let shown = page.get(..limit.min(page.len())).unwrap_or_default();
-        let next = shown.last().copied().filter(|_| page.len() > shown.len());
-        let infos = shown
+        let next = page.last().copied().filter(|_| has_more);
+        let infos = page
             .iter()
-            .filter_map(|id| ClientInfo::of(clients, document, id));
+            .filter_map(|id| ClientInfo::of(clients, document, id, Some(activity)));
         Self {
             revision: document.revision,
             enabled: counts.enabled,
@@ -110,6 +149,7 @@ impl<'a> ClientDetailView<'a> {
         clients: &'a Clients,
         document: &'a ClientsDocument,
         id: &'a str,
+        activity: &Activity,
     ) -> Option<Self> {
         let history = document
             .history
@@ -118,7 +158,7 @@ impl<'a> ClientDetailView<'a> {
             .filter(|event| event.client.as_str() == id);
         Some(Self {
             revision: document.revision,
-            client: ClientInfo::of(clients, document, id)?,
+            client: ClientInfo::of(clients, document, id, Some(activity))?,
             history: history.map(EventView::of).collect(),
         })
     }
@@ -135,23 +175,27 @@ impl<'a> ClientChangeView<'a> {
         Self {
             changed,
             revision: document.revision,
-            client: ClientInfo::of(clients, document, id),
+            client: ClientInfo::of(clients, document, id, None),
             secret,
         }
     }
 }
 
 impl<'a> ClientInfo<'a> {
-    fn of(clients: &'a Clients, document: &'a ClientsDocument, id: &'a str) -> Option<Self> {
+    fn of(
+        clients: &'a Clients,
+        document: &'a ClientsDocument,
+        id: &'a str,
+        activity: Option<&Activity>,
+    ) -> Option<Self> {
         let ClientFacts {
             source,
             fixed,
             dynamic,
             state,
         } = clients.facts(document, id)?;
-        let date = |of: fn(&ClientState) -> Option<crate::clock::Timestamp>| {
-            state.and_then(of).map(|at| at.to_string())
-        };
+        let date =
+            |of: fn(&ClientState) -> Option<Timestamp>| state.and_then(of).map(|at| at.to_string());
         let disabled_at = date(|state| state.disabled_at);
         let own = dynamic.filter(|_| source == ClientSource::Dynamic);
         let (scopes, token_ttl_seconds) = match (fixed, own) {
@@ -184,7 +228,24 @@ impl<'a> ClientInfo<'a> {
                 .map(|secret| secret.created_at.to_string())
                 .collect(),
             shadows_dynamic: fixed.is_some() && dynamic.is_some(),
+            activity: activity.map(|all| {
+                let of_client = all.get(id).copied().unwrap_or_default();
+                ClientActivityView::of(of_client, clients.last_failure(id))
+            }),
         })
+    }
+}
+
+impl ClientActivityView {
+    fn of(activity: ClientActivity, failure: Option<(Timestamp, ClientFailure)>) -> Self {
+        let text = |at: Timestamp| at.to_string();
+        Self {
+            live_tokens: activity.live_tokens,
+            last_seen_at: activity.last_seen_at.map(text),
+            last_failure_at: failure.map(|(at, _)| text(at)),
+            last_failure_code: failure.map(|(_, why)| why.as_str()),
+            last_failure_reason: failure.map(|(_, why)| why.in_words()),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! The endpoints below `/admin/v1/clients`; the table is in [`super`].
+//! `GET clients`, `POST clients`, `GET clients/{id}`, and what every change to clients shares.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,107 +7,104 @@ use axum::Extension;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use axum::routing::{get, post};
 use bytes::Bytes;
-use http::header::{ETAG, IF_MATCH};
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::header::IF_MATCH;
+use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::clients::{ClientChange, ClientId, ClientOrder, ClientRefusal};
+use crate::clients::client::{MAX_SCOPE, MAX_SCOPES};
+use crate::clients::document::MAX_TOKEN_TTL;
+use crate::clients::{ClientId, ClientRefusal};
 use crate::keys::Actor;
 use crate::lifecycle::ClientsError;
 use crate::lifecycle::clients::{ClientOutcome, NewSecret};
 
 use super::AdminParts;
-use super::api::json;
+use super::api::{json, tagged};
 use super::auth::{Operator, Role};
-use super::body::{check_reason, parse, present};
-use super::client_views::{ClientChangeView, ClientDetailView, ClientListView};
+use super::body::{MAX_REASON, check_reason, parse, present};
+use super::client_views::{Activity, ClientChangeView, ClientDetailView, ClientListView, page};
 use super::error::ApiError;
+use super::operation::{Example, Operation, Tag};
 
 /// Clients on a page unless the caller says otherwise, and at most.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
 
-/// The metric label of a path below `/admin/v1/clients`.
-pub(super) fn endpoint_label(path: &str) -> Option<&'static str> {
-    let rest = path.strip_prefix("/admin/v1/clients")?;
-    let Some(rest) = rest.strip_prefix('/') else {
-        return rest.is_empty().then_some("clients");
-    };
-    Some(match rest.split_once('/') {
-        None => "clients",
-        Some((_, verb)) => Verb::parse(verb)?.label(),
-    })
-}
+/// What a scope looks like (RFC 6749 §3.3).
+const SCOPE: &str = "^[!#-\\[\\]-~]+$";
 
-/// What can be done to a client that exists.
-#[derive(Clone, Copy, Debug)]
-enum Verb {
-    Disable,
-    Enable,
-    Invalidate,
-    RotateSecret,
-    DropOldSecret,
-    Remove,
-}
+/// What stands for a client in examples.
+pub(super) const CLIENT: &str = "billing";
 
-impl Verb {
-    fn parse(text: &str) -> Option<Self> {
-        Some(match text {
-            "disable" => Self::Disable,
-            "enable" => Self::Enable,
-            "invalidate" => Self::Invalidate,
-            "rotate-secret" => Self::RotateSecret,
-            "drop-old-secret" => Self::DropOldSecret,
-            "remove" => Self::Remove,
-            _ => return None,
-        })
-    }
-
-    const fn label(self) -> &'static str {
-        match self {
-            Self::Disable => "clients_disable",
-            Self::Enable => "clients_enable",
-            Self::Invalidate => "clients_invalidate",
-            Self::RotateSecret => "clients_rotate_secret",
-            Self::DropOldSecret => "clients_drop_old_secret",
-            Self::Remove => "clients_remove",
-        }
-    }
-}
+pub(super) const PATH_ID: &str = "The client's id.";
+pub(super) const CLIENTS_TAG: &str = "The revision of all clients in quotes, for `If-Match`.";
+pub(super) const IF_CLIENTS: &str =
+    "The `ETag` of the clients that you looked at; when one has changed since, nothing is done.";
 
 /// `?limit&after` of a list.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ListQuery {
+    /// Most clients on the page; 100 by default.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
+    /// The last client of the page before.
     after: Option<String>,
 }
 
 /// `POST clients`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AddRequest {
     id: ClientId,
     /// Scopes it may ask for; none by default.
     #[serde(default)]
+    #[schemars(length(max = MAX_SCOPES), inner(length(min = 1, max = MAX_SCOPE), regex(pattern = SCOPE)))]
     scopes: Vec<String>,
     /// Life time of its tokens; that of the issuer by default.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(range(min = 1, max = MAX_TOKEN_TTL))]
     token_ttl_seconds: Option<u64>,
     /// Why, for the history.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     reason: Option<String>,
 }
 
-/// `POST clients/{id}/…`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct ChangeRequest {
-    /// Why, for the history.
-    #[serde(default, deserialize_with = "present")]
-    reason: Option<String>,
+pub(super) fn describe_list() -> Operation {
+    Operation::get("/admin/v1/clients", "listClients", || get(list))
+        .label("clients")
+        .tag(Tag::Clients)
+        .says(
+            "Every client and what was done to it",
+            "In the order of their ids. A viewer sees the numbers alone, without `clients`.",
+        )
+        .query::<ListQuery>()
+        .answers::<ClientListView<'static>>(200, "A page of them.")
+        .with_header("ETag", CLIENTS_TAG)
+        .example(
+            Example::new(
+                "list",
+                "The first page",
+                200,
+                include_str!("examples/listClients.list.json"),
+            )
+            .with("limit", 10),
+        )
+        .example(
+            Example::new(
+                "next",
+                "The page behind a client",
+                200,
+                include_str!("examples/listClients.next.json"),
+            )
+            .with("after", CLIENT),
+        )
 }
 
 pub(super) async fn list(
@@ -126,8 +123,36 @@ pub(super) async fn list(
     let document = parts.clients.document();
     let names = operator.role >= Role::Operator;
     let after = query.after.unwrap_or_default();
-    let view = ClientListView::of(&parts.clients, &document, names, &after, limit);
+    let (page, has_more) = page(&parts.clients, &document, &after, limit);
+    let activity = if names {
+        activity(&parts, &page).await
+    } else {
+        Activity::new()
+    };
+    let shown = (&*page, has_more);
+    let view = ClientListView::of(&parts.clients, &document, names, shown, &activity);
     tagged(json(StatusCode::OK, &view), document.revision)
+}
+
+pub(super) fn describe_show() -> Operation {
+    Operation::get("/admin/v1/clients/{id}", "readClient", || get(show))
+        .label("clients")
+        .tag(Tag::Clients)
+        .role(Role::Operator)
+        .says("One client with its last changes", "")
+        .in_path::<ClientId>("id", PATH_ID)
+        .answers::<ClientDetailView<'static>>(200, "The client; its newest change stands first.")
+        .with_header("ETag", CLIENTS_TAG)
+        .refuses(404, &["NO_SUCH_CLIENT"])
+        .example(
+            Example::new(
+                "read",
+                "A client of the store",
+                200,
+                include_str!("examples/readClient.read.json"),
+            )
+            .with("id", CLIENT),
+        )
 }
 
 pub(super) async fn show(
@@ -138,15 +163,54 @@ pub(super) async fn show(
     if let Err(error) = operator.needs(Role::Operator) {
         return error.answer(&parts);
     }
-    let id = match client_id(id.map(|Path(id)| id)) {
+    let id = match client_id(id) {
         Ok(id) => id,
         Err(error) => return error.answer(&parts),
     };
     let document = parts.clients.document();
-    match ClientDetailView::of(&parts.clients, &document, id.as_str()) {
+    let activity = activity(&parts, &[id.as_str()]).await;
+    match ClientDetailView::of(&parts.clients, &document, id.as_str(), &activity) {
         Some(view) => tagged(json(StatusCode::OK, &view), document.revision),
         None => refusal(&ClientRefusal::Unknown(id)).answer(&parts),
     }
+}
+
+/// What these clients did.
+async fn activity(parts: &AdminParts, ids: &[&str]) -> Activity {
+    let ids: Vec<String> = ids.iter().map(ToString::to_string).collect();
+    let activity = parts.lifecycle.client_activity(ids.clone()).await;
+    ids.into_iter().zip(activity).collect()
+}
+
+pub(super) fn describe_add() -> Operation {
+    let of = Operation::post("/admin/v1/clients", "addClient", || post(add))
+        .label("clients")
+        .tag(Tag::Clients)
+        .role(Role::Admin)
+        .says(
+            "A new client of the store",
+            "Its secret is generated; it is in this answer alone and cannot be shown again.",
+        )
+        .header::<String>("If-Match", IF_CLIENTS)
+        .takes::<AddRequest>();
+    refuses_changes(of)
+        .answers::<ClientChangeView<'static>>(201, "The client, and its secret.")
+        .with_header("ETag", CLIENTS_TAG)
+        .refuses(409, &["CLIENTS_FULL", "CLIENT_EXISTS", "CLIENT_STATIC"])
+        .example(
+            Example::new(
+                "add",
+                "A service that reads",
+                201,
+                include_str!("examples/addClient.add.json"),
+            )
+            .body(json!({
+                "id": "reports",
+                "scopes": ["read"],
+                "token_ttl_seconds": 600,
+                "reason": "the new reporting service",
+            })),
+        )
 }
 
 pub(super) async fn add(
@@ -172,57 +236,13 @@ pub(super) async fn add(
     answer(&parts, StatusCode::CREATED, added.await)
 }
 
-pub(super) async fn change(
-    State(parts): State<Arc<AdminParts>>,
-    Extension(operator): Extension<Operator>,
-    path: Result<Path<(String, String)>, PathRejection>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    let changed = async {
-        let (id, verb) = match path {
-            Ok(Path((id, verb))) => (Ok(id), Verb::parse(&verb)),
-            Err(error) => (Err(error), Some(Verb::Disable)),
-        };
-        let verb = verb.ok_or_else(ApiError::not_found)?;
-        let request: ChangeRequest = parse(&headers, &body)?;
-        check_reason(request.reason.as_deref())?;
-        let actor = admin(operator)?;
-        let client = client_id(id)?;
-        let seen = seen(&parts, &headers)?;
-        let change = match verb {
-            Verb::Disable => ClientChange::Disable,
-            Verb::Enable => ClientChange::Enable,
-            Verb::Invalidate => ClientChange::Invalidate,
-            Verb::DropOldSecret => ClientChange::DropOldSecret,
-            Verb::Remove => ClientChange::Remove,
-            Verb::RotateSecret => {
-                let new = NewSecret {
-                    client: client.clone(),
-                    new_client: None,
-                    actor,
-                    reason: request.reason,
-                };
-                let (outcome, secret) = with_new_secret(&parts, new, seen).await?;
-                return Ok((client, outcome, Some(secret)));
-            }
-        };
-        let order = ClientOrder {
-            client: client.clone(),
-            change,
-            actor,
-            reason: request.reason,
-        };
-        let clients = Arc::clone(&parts.clients);
-        // On a task of its own: the caller may leave, the change runs to its end.
-        let task = tokio::spawn(async move { clients.change(&order, seen).await });
-        let outcome = task.await.unwrap_or(Err(ClientsError::TaskDied));
-        Ok((client, outcome.map_err(|error| failure(&error))?, None))
-    };
-    answer(&parts, StatusCode::OK, changed.await)
+/// Why a change to clients may not be carried out.
+pub(super) fn refuses_changes(of: Operation) -> Operation {
+    of.refuses(412, &["REVISION_CHANGED"])
+        .refuses(500, &["CLIENT_CHANGE_FAILED"])
 }
 
-async fn with_new_secret(
+pub(super) async fn with_new_secret(
     parts: &AdminParts,
     new: NewSecret,
     seen: Option<u64>,
@@ -233,9 +253,13 @@ async fn with_new_secret(
     result.map_err(|error| failure(&error))
 }
 
-type Changed = (ClientId, ClientOutcome, Option<Zeroizing<String>>);
+pub(super) type Changed = (ClientId, ClientOutcome, Option<Zeroizing<String>>);
 
-fn answer(parts: &AdminParts, status: StatusCode, changed: Result<Changed, ApiError>) -> Response {
+pub(super) fn answer(
+    parts: &AdminParts,
+    status: StatusCode,
+    changed: Result<Changed, ApiError>,
+) -> Response {
     match changed {
         Ok((id, outcome, secret)) => {
             let view = ClientChangeView::of(
@@ -251,13 +275,13 @@ fn answer(parts: &AdminParts, status: StatusCode, changed: Result<Changed, ApiEr
     }
 }
 
-fn admin(operator: Operator) -> Result<Actor, ApiError> {
+pub(super) fn admin(operator: Operator) -> Result<Actor, ApiError> {
     operator.needs(Role::Admin)?;
     Ok(Actor::Admin(operator.name))
 }
 
-fn client_id(id: Result<String, PathRejection>) -> Result<ClientId, ApiError> {
-    let text = id.unwrap_or_default();
+pub(super) fn client_id(id: Result<Path<String>, PathRejection>) -> Result<ClientId, ApiError> {
+    let text = id.map(|Path(id)| id).unwrap_or_default();
     text.parse().map_err(|error| {
         let detail = format!("there is no such client: {error}");
         ApiError::new(StatusCode::NOT_FOUND, "NO_SUCH_CLIENT", detail)
@@ -265,7 +289,7 @@ fn client_id(id: Result<String, PathRejection>) -> Result<ClientId, ApiError> {
 }
 
 /// The revision that the caller looked at (RFC 9110 §13.1.1), if it says so.
-fn seen(parts: &AdminParts, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
+pub(super) fn seen(parts: &AdminParts, headers: &HeaderMap) -> Result<Option<u64>, ApiError> {
     let mut values = headers.get_all(IF_MATCH).iter();
     let (first, more) = (values.next(), values.next());
     let Some(value) = first else {
@@ -283,13 +307,6 @@ fn seen(parts: &AdminParts, headers: &HeaderMap) -> Result<Option<u64>, ApiError
     }
     let current = parts.clients.document().revision;
     Err(refusal(&ClientRefusal::Stale { current }))
-}
-
-fn tagged(mut response: Response, revision: u64) -> Response {
-    if let Ok(etag) = HeaderValue::from_str(&format!("\"{revision}\"")) {
-        response.headers_mut().insert(ETAG, etag);
-    }
-    response
 }
 
 fn bad_query(rule: &str) -> ApiError {
@@ -312,7 +329,7 @@ fn refusal(refusal: &ClientRefusal) -> ApiError {
 }
 
 /// A change that did not happen. What the caller can mend is said; the rest is in the log.
-fn failure(error: &ClientsError) -> ApiError {
+pub(super) fn failure(error: &ClientsError) -> ApiError {
     match error {
         ClientsError::Refused(refused) => refusal(refused),
         ClientsError::Store(_)

@@ -5,20 +5,25 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::post;
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 
 use crate::clock::ForwardStep;
 
 use super::AdminParts;
-use super::api::json;
+use super::api;
 use super::auth::{Operator, Role};
 use super::body::{parse, present};
 use super::error::ApiError;
+use super::operation::{Example, Operation, Tag};
 
 /// Why automatic rotation and retirement wait; part of `GET keys`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "SchedulePause")]
 pub(super) struct PauseView {
     /// When the step was seen, by the clock after it; also what `clock/confirm` names it by.
     since: String,
@@ -47,7 +52,7 @@ impl PauseView {
 }
 
 /// The body: `{}`, or the step that the operator saw.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ConfirmRequest {
     /// `schedule_paused.since` as `GET keys` showed it; when the clock has stepped again since,
@@ -56,12 +61,37 @@ pub(super) struct ConfirmRequest {
     since: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClockConfirmation")]
 struct ConfirmView {
     /// False when nothing waited to be confirmed.
     changed: bool,
     /// The step that was confirmed.
     confirmed: Option<PauseView>,
+}
+
+pub(super) fn describe_confirm() -> Operation {
+    Operation::post("/admin/v1/clock/confirm", "confirmClock", || post(confirm))
+        .label("clock_confirm")
+        .tag(Tag::Clock)
+        .role(Role::Operator)
+        .says(
+            "Say that the time after a step of the clock is right",
+            "After a forward step of more than five minutes automatic rotation and retirement wait, as \
+             `schedule_paused` of the key set shows; this ends the wait.",
+        )
+        .takes::<ConfirmRequest>()
+        .answers::<ConfirmView>(200, "What was confirmed, if anything waited.")
+        .refuses(409, &["CLOCK_STEPPED_AGAIN"])
+        .example(
+            Example::new(
+                "nothing",
+                "Nothing waits",
+                200,
+                include_str!("examples/confirmClock.nothing.json"),
+            )
+            .body(json!({})),
+        )
 }
 
 pub(super) async fn confirm(
@@ -71,7 +101,7 @@ pub(super) async fn confirm(
     body: Bytes,
 ) -> Response {
     match try_confirm(&parts, &operator, &headers, &body) {
-        Ok(confirmed) => json(
+        Ok(confirmed) => api::json(
             StatusCode::OK,
             &ConfirmView {
                 changed: confirmed.is_some(),

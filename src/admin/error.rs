@@ -6,7 +6,9 @@ use axum::body::Body;
 use axum::response::Response;
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::http::ConnState;
 use crate::keys::transition::Refusal;
@@ -38,17 +40,30 @@ pub(super) struct ApiError {
     rule: Option<Box<str>>,
 }
 
-#[derive(Serialize)]
-struct Problem<'a> {
+/// An error answer (RFC 9457).
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Problem<'a> {
+    /// Names the kind of problem; says no more than `code`.
+    #[schemars(extend("format" = "uri-reference"))]
     r#type: String,
+    /// The status in words.
     title: &'a str,
     status: u16,
+    /// Stable, for programs.
     code: &'a str,
+    /// What happened, by which rule, and what to do next; for people.
     detail: String,
+    /// What is wrong with a stored document that somebody has changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     rule: Option<&'a str>,
+    /// The one line of the log that carries it says more.
+    #[schemars(with = "Uuid")]
     log_id: LogId,
 }
+
+/// The code of an error answer, in its extensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Refused(pub(super) &'static str);
 
 impl ApiError {
     pub(super) const fn new(status: StatusCode, code: &'static str, detail: String) -> Self {
@@ -108,6 +123,26 @@ impl ApiError {
             "NOT_FOUND",
             "there is no such endpoint".to_owned(),
         )
+    }
+
+    pub(super) fn too_many_streams(most: usize) -> Self {
+        let detail = format!(
+            "{most} event streams are open already; close a console that nobody looks at, or ask GET /admin/v1/status"
+        );
+        Self {
+            retry_after: Some(Duration::from_secs(5)),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", detail)
+        }
+    }
+
+    /// `kept` lines are in memory at most.
+    pub(super) fn unknown_log_id(kept: usize) -> Self {
+        let detail = format!(
+            "no line with this Log ID is in memory: only the newest {kept} warnings and errors and as many refusals of \
+             this process are kept there (`log.ring_lines`); look into the log that the process writes to its \
+             standard output"
+        );
+        Self::new(StatusCode::NOT_FOUND, "LOG_ID_UNKNOWN", detail)
     }
 
     pub(super) fn no_such_purge() -> Self {
@@ -323,6 +358,7 @@ impl ApiError {
         let mut response =
             Response::new(Body::from(serde_json::to_vec(&problem).unwrap_or_default()));
         *response.status_mut() = self.status;
+        response.extensions_mut().insert(Refused(self.code));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,

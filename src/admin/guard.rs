@@ -12,7 +12,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderMap, HeaderValue};
 
 use crate::clock::Timestamp;
 use crate::http::PeerAddr;
@@ -20,9 +20,11 @@ use crate::telemetry::CodeClass;
 
 use super::auth::{AdminCredential, Authenticator, Operator};
 use super::error::ApiError;
+#[cfg(debug_assertions)]
+use super::error::Refused;
 use super::origin::is_safe;
 use super::session::{Session, Sessions};
-use super::{AdminParts, console, cookie, session_api};
+use super::{AdminParts, console, cookie, table};
 
 /// Marks a request that the page sends by itself: it does not keep the session from standing idle.
 const BACKGROUND: &str = "x-portcullis-background";
@@ -58,7 +60,9 @@ pub(super) async fn guard(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let endpoint = super::api::endpoint_label(request.uri().path());
+    let endpoint = table::endpoint_label(request.uri().path());
+    #[cfg(debug_assertions)]
+    let asked = (request.method().clone(), request.uri().path().to_owned());
     let caller = Caller {
         peer: peer(&request),
         secure: parts.origins.is_secure(&request),
@@ -74,6 +78,12 @@ pub(super) async fn guard(
         }
         Err(error) => error.answer(&parts),
     };
+    #[cfg(debug_assertions)]
+    {
+        let code = response.extensions().get::<Refused>().map(|of| of.0);
+        let wrong = table::undocumented(&asked.0, &asked.1, response.status().as_u16(), code);
+        debug_assert_eq!(wrong, None, "the OpenAPI document");
+    }
     parts
         .metrics
         .admin_request(endpoint, CodeClass::of(response.status().as_u16()));
@@ -112,10 +122,11 @@ fn admit(
     operator.map(Some)
 }
 
-/// The console's files hold no data, and signing in is how a credential comes about.
+/// The console's files and the description of the API hold no data, and signing in is how a credential
+/// comes about.
 fn is_for_anybody(request: &Request) -> bool {
     let path = request.uri().path();
-    console::is_console(path) || path == session_api::PATH && *request.method() == Method::POST
+    console::is_console(path) || table::is_open(request.method(), path)
 }
 
 fn by_token(parts: &AdminParts, caller: Caller, headers: &HeaderMap) -> Result<Operator, ApiError> {

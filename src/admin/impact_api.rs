@@ -3,49 +3,106 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::extract::rejection::QueryRejection;
+use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
+use axum::routing::{get, post};
 use bytes::Bytes;
 use http::header::LOCATION;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use crate::keys::Kid;
 use crate::keys::signing_key::KidError;
+use crate::keys::timing::MAX_KEYS;
 use crate::keys::transition::PurgeScope;
 use crate::lifecycle::{Lifecycle, Preview, Shadow};
 use crate::telemetry::Level;
 
 use super::AdminParts;
-use super::api::json;
+use super::api::{self, KID};
 use super::auth::{Operator, Role};
 use super::body::{self, ShadowRequest, parse};
 use super::error::ApiError;
-use super::impact_views::{PreviewView, PurgeSummaryView, PurgeView, ShadowView};
+use super::impact_views::{PreviewView, PurgeListView, PurgeSummaryView, PurgeView, ShadowView};
+use super::operation::{Example, Operation, Tag};
 
-/// Clients of a purge that one answer lists, unless it is told otherwise, and at most.
+/// What stands for a purge and a shadow purge in examples.
+pub(super) const PURGE_ID: &str = "1d9ee5d0-5c8b-4b0e-8a53-0c4f6f5a2b17";
+const SHADOW_ID: &str = "c2a3f6de-3c52-4b4f-a2a5-2f9b1d6e7a40";
+
+/// Purges, or clients of one, that one answer lists, unless it is told otherwise, and at most.
 const PAGE: usize = 100;
 const MAX_PAGE: usize = 1000;
 
 /// `GET keys/preview`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PreviewQuery {
+    /// Always true: a plain Rotate breaks nothing.
+    #[schemars(extend("const" = true))]
     purge: Option<bool>,
-    /// Separated by commas.
+    /// The keys of the purge, separated by commas; all by default.
+    #[schemars(with = "Option<Vec<Kid>>", length(min = 1, max = MAX_KEYS))]
     kids: Option<String>,
+    /// With the active key among `kids`: the pending one would be trusted.
     keep_pending: Option<bool>,
 }
 
 /// `GET keys/purges/{id}`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct PageQuery {
+    /// Most clients on the page; 100 by default.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
     limit: Option<usize>,
     /// The last client of the page before.
     after: Option<String>,
+}
+
+/// `GET keys/purges`.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct PurgesQuery {
+    /// Most purges on the page; 100 by default.
+    #[schemars(range(min = 1, max = MAX_PAGE))]
+    limit: Option<usize>,
+    /// The last purge of the page before.
+    before: Option<Uuid>,
+}
+
+pub(super) fn describe_preview() -> Operation {
+    Operation::get("/admin/v1/keys/preview", "previewPurge", || get(preview))
+        .label("keys_preview")
+        .tag(Tag::Purges)
+        .says(
+            "What a purge would break",
+            "Upper bounds, at most a second old; nothing is changed.",
+        )
+        .query::<PreviewQuery>()
+        .answers::<PreviewView>(200, "The figures, in all and by key.")
+        .refuses(400, &["UNKNOWN_KID"])
+        .example(
+            Example::new(
+                "all",
+                "Of a purge of all keys",
+                200,
+                include_str!("examples/previewPurge.all.json"),
+            )
+            .with("purge", true),
+        )
+        .example(
+            Example::new(
+                "one",
+                "Of a purge of one key",
+                200,
+                include_str!("examples/previewPurge.one.json"),
+            )
+            .with("kids", json!([KID])),
+        )
 }
 
 pub(super) async fn preview(
@@ -53,7 +110,7 @@ pub(super) async fn preview(
     query: Result<Query<PreviewQuery>, QueryRejection>,
 ) -> Response {
     match try_preview(&parts, query).await {
-        Ok(preview) => json(StatusCode::OK, &PreviewView::of(&preview)),
+        Ok(preview) => api::json(StatusCode::OK, &PreviewView::of(&preview)),
         Err(error) => error.answer(&parts),
     }
 }
@@ -87,6 +144,33 @@ impl PreviewQuery {
     }
 }
 
+pub(super) fn describe_start_shadow() -> Operation {
+    Operation::post("/admin/v1/keys/preview", "startShadowPurge", || {
+        post(start_shadow)
+    })
+    .label("keys_preview")
+    .tag(Tag::Purges)
+    .role(Role::Operator)
+    .says(
+        "Count on live traffic what a purge would refuse",
+        "For one second to five minutes; one at a time. No request is treated any different.",
+    )
+    .takes::<ShadowRequest>()
+    .answers::<ShadowView>(202, "It counts; `status_url` shows how far it is.")
+    .with_header("Location", "The same as `status_url`.")
+    .refuses(400, &["UNKNOWN_KID"])
+    .refuses(409, &["SHADOW_RUNNING"])
+    .example(
+        Example::new(
+            "start",
+            "For thirty seconds",
+            202,
+            include_str!("examples/startShadowPurge.start.json"),
+        )
+        .body(json!({ "shadow": "30s" })),
+    )
+}
+
 /// Begins a shadow purge and answers at once; its address shows how far it is.
 pub(super) async fn start_shadow(
     State(parts): State<Arc<AdminParts>>,
@@ -97,7 +181,7 @@ pub(super) async fn start_shadow(
     match try_start_shadow(&parts, &operator, &headers, &body) {
         Ok(shadow) => {
             let view = ShadowView::of(&shadow, &parts.routes, parts.clock.now());
-            let mut response = json(StatusCode::ACCEPTED, &view);
+            let mut response = api::json(StatusCode::ACCEPTED, &view);
             if let Ok(location) = HeaderValue::from_str(&view.status_url) {
                 response.headers_mut().insert(LOCATION, location);
             }
@@ -134,16 +218,36 @@ fn try_start_shadow(
     Ok(shadow)
 }
 
+pub(super) fn describe_shadow() -> Operation {
+    let path = "/admin/v1/keys/preview/shadows/{id}";
+    Operation::get(path, "readShadowPurge", || get(shadow))
+        .label("keys_shadows")
+        .tag(Tag::Purges)
+        .says(
+            "What a shadow purge counted, so far or in the end",
+            "The last 16 are remembered, until the process ends.",
+        )
+        .in_path::<Uuid>("id", "`shadow_id` of the answer that started it.")
+        .answers::<ShadowView>(200, "The figures.")
+        .refuses(404, &["NO_SUCH_SHADOW"])
+        .example(
+            Example::new(
+                "read",
+                "While it runs",
+                200,
+                include_str!("examples/readShadowPurge.read.json"),
+            )
+            .with("id", SHADOW_ID),
+        )
+}
+
 pub(super) async fn shadow(
     State(parts): State<Arc<AdminParts>>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
 ) -> Response {
-    let shadow = id
-        .parse::<Uuid>()
-        .ok()
-        .and_then(|id| parts.lifecycle.shadow(id));
+    let shadow = id_of(id).and_then(|id| parts.lifecycle.shadow(id));
     match shadow {
-        Some(shadow) => json(
+        Some(shadow) => api::json(
             StatusCode::OK,
             &ShadowView::of(&shadow, &parts.routes, parts.clock.now()),
         ),
@@ -151,54 +255,153 @@ pub(super) async fn shadow(
     }
 }
 
-/// Every purge that is remembered, newest first.
-pub(super) async fn purges(State(parts): State<Arc<AdminParts>>) -> Response {
-    let purges: Vec<PurgeSummaryView> = parts
-        .lifecycle
-        .receipts()
-        .iter()
-        .map(|receipt| {
-            let recovery = parts.lifecycle.recovery(receipt.purge_id);
-            PurgeSummaryView::of(receipt, &recovery)
-        })
-        .collect();
-    json(StatusCode::OK, &serde_json::json!({ "purges": purges }))
+pub(super) fn describe_purges() -> Operation {
+    Operation::get("/admin/v1/keys/purges", "listPurges", || get(purges))
+        .label("keys_purges")
+        .tag(Tag::Purges)
+        .says(
+            "The purges that are remembered, newest first",
+            "The last 64; the audit log has every one.",
+        )
+        .query::<PurgesQuery>()
+        .answers::<PurgeListView>(200, "A page of them.")
+        .example(
+            Example::new(
+                "list",
+                "The newest",
+                200,
+                include_str!("examples/listPurges.list.json"),
+            )
+            .with("limit", 10),
+        )
+        .example(
+            Example::new(
+                "next",
+                "The page behind one",
+                200,
+                include_str!("examples/listPurges.next.json"),
+            )
+            .with("before", PURGE_ID),
+        )
+}
+
+pub(super) async fn purges(
+    State(parts): State<Arc<AdminParts>>,
+    query: Result<Query<PurgesQuery>, QueryRejection>,
+) -> Response {
+    match try_purges(&parts.lifecycle, query) {
+        Ok(view) => api::json(StatusCode::OK, &view),
+        Err(error) => error.answer(&parts),
+    }
+}
+
+fn try_purges(
+    lifecycle: &Lifecycle,
+    query: Result<Query<PurgesQuery>, QueryRejection>,
+) -> Result<PurgeListView, ApiError> {
+    let query = query_of(query)?;
+    let limit = limit_of(query.limit)?;
+    let receipts = lifecycle.receipts();
+    let skipped = match query.before {
+        None => 0,
+        Some(before) => {
+            let at = receipts.iter().position(|of| of.purge_id == before);
+            1 + at.ok_or_else(|| {
+                let rule = "before names no purge that is remembered; start at the newest again";
+                ApiError::bad_query(rule.to_owned())
+            })?
+        }
+    };
+    let mut rest = receipts.iter().skip(skipped);
+    let page: Vec<_> = rest.by_ref().take(limit).collect();
+    let has_more = rest.next().is_some();
+    let last = page.last().filter(|_| has_more);
+    Ok(PurgeListView {
+        next: last.map(|last| last.purge_id),
+        purges: page
+            .into_iter()
+            .map(|receipt| PurgeSummaryView::of(receipt, &lifecycle.recovery(receipt.purge_id)))
+            .collect(),
+    })
+}
+
+pub(super) fn describe_purge() -> Operation {
+    Operation::get("/admin/v1/keys/purges/{id}", "readPurge", || get(purge))
+        .label("keys_purges")
+        .tag(Tag::Purges)
+        .says(
+            "The receipt of a purge, whom it broke, and who is back",
+            "As it stands now: the receipt is complete once no worker holds a purged key. Clients by name are for \
+             operators; their page goes on with `after` set to `recovery.next_after`.",
+        )
+        .in_path::<Uuid>("id", "`purge_id` of the purge's answer.")
+        .query::<PageQuery>()
+        .answers::<PurgeView>(200, "The receipt, and the recovery of the clients.")
+        .refuses(404, &["NO_SUCH_PURGE"])
+        .example(
+            Example::new(
+                "read",
+                "After one client came back",
+                200,
+                include_str!("examples/readPurge.read.json"),
+            )
+            .with("id", PURGE_ID)
+            .with("limit", 50),
+        )
 }
 
 /// The receipt of a purge, and what became of the clients, as far as it is by now.
 pub(super) async fn purge(
     State(parts): State<Arc<AdminParts>>,
     Extension(operator): Extension<Operator>,
-    Path(id): Path<String>,
+    id: Result<Path<String>, PathRejection>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Response {
-    match try_purge(&parts.lifecycle, &operator, &id, query) {
-        Ok(view) => json(StatusCode::OK, &view),
+    match try_purge(&parts, &operator, id_of(id), query) {
+        Ok(view) => api::json(StatusCode::OK, &view),
         Err(error) => error.answer(&parts),
     }
 }
 
 fn try_purge(
-    lifecycle: &Lifecycle,
+    parts: &AdminParts,
     operator: &Operator,
-    id: &str,
+    id: Option<Uuid>,
     query: Result<Query<PageQuery>, QueryRejection>,
 ) -> Result<PurgeView, ApiError> {
+    let lifecycle = &parts.lifecycle;
     let page = query_of(query)?;
-    let limit = page.limit.unwrap_or(PAGE);
-    if !(1..=MAX_PAGE).contains(&limit) {
-        return Err(ApiError::bad_query(format!("limit is 1 to {MAX_PAGE}")));
-    }
+    let limit = limit_of(page.limit)?;
     let receipt = id
-        .parse::<Uuid>()
-        .ok()
         .and_then(|id| lifecycle.receipt(id))
         .ok_or_else(ApiError::no_such_purge)?;
     let recovery = lifecycle.recovery(receipt.purge_id);
     // Who uses the services is not for every pair of eyes.
     let names = operator.role >= Role::Operator;
     let page = names.then_some((limit, page.after.as_deref()));
-    Ok(PurgeView::of(&receipt, &recovery, page))
+    let over_time = lifecycle.over_time(receipt.purge_id);
+    let over_time = over_time.as_ref();
+    Ok(PurgeView::of(
+        &receipt,
+        &recovery,
+        over_time,
+        page,
+        &parts.clients,
+    ))
+}
+
+/// What a path names, if it can name anything.
+fn id_of(path: Result<Path<String>, PathRejection>) -> Option<Uuid> {
+    path.ok()?.0.parse().ok()
+}
+
+fn limit_of(limit: Option<usize>) -> Result<usize, ApiError> {
+    let limit = limit.unwrap_or(PAGE);
+    if (1..=MAX_PAGE).contains(&limit) {
+        Ok(limit)
+    } else {
+        Err(ApiError::bad_query(format!("limit is 1 to {MAX_PAGE}")))
+    }
 }
 
 fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {

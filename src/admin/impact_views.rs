@@ -4,18 +4,22 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::Kid;
+use crate::keys::over_time::{Counts, OverTime};
 use crate::keys::recovery::{ClientRecovery, PurgeRecovery};
 use crate::lifecycle::impact::Broken;
-use crate::lifecycle::{Preview, Receipt, Shadow};
+use crate::lifecycle::{Clients, Preview, Receipt, Shadow};
 
 use super::views::ReceiptView;
 
 /// `GET keys/preview`: upper bounds; live tokens are at most a minute's too many.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Preview")]
 pub(super) struct PreviewView {
     revision: u64,
     computed_at: String,
@@ -28,16 +32,20 @@ pub(super) struct PreviewView {
     keys: Vec<KeyPreviewView>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeyPreview")]
 struct KeyPreviewView {
+    #[schemars(with = "Kid")]
     kid: String,
+    #[schemars(extend("enum" = ["active", "pending", "deprecated"]))]
     state: &'static str,
     #[serde(flatten)]
     broken: BrokenView,
     live_until: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Broken")]
 struct BrokenView {
     live_tokens: u64,
     clients: u64,
@@ -52,11 +60,13 @@ struct BrokenView {
 }
 
 /// A shadow purge, running or over.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ShadowPurge")]
 pub(super) struct ShadowView {
     shadow_id: Uuid,
     pub(super) status_url: String,
     over: bool,
+    #[schemars(with = "Vec<Kid>")]
     kids: Vec<String>,
     started_at: String,
     ends_at: String,
@@ -65,26 +75,59 @@ pub(super) struct ShadowView {
     requests: u64,
     clients: u64,
     clients_exact: bool,
+    /// The requests by route.
     routes: BTreeMap<String, u64>,
 }
 
 /// An item of `GET keys/purges`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PurgeSummary")]
 pub(super) struct PurgeSummaryView {
     #[serde(flatten)]
     receipt: ReceiptView,
     recovery: SumsView,
 }
 
+/// `GET keys/purges`: newest first.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "PurgeList")]
+pub(super) struct PurgeListView {
+    pub(super) purges: Vec<PurgeSummaryView>,
+    /// `before` of the next page; null on the last one.
+    pub(super) next: Option<Uuid>,
+}
+
 /// `GET keys/purges/{id}`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Purge")]
 pub(super) struct PurgeView {
     #[serde(flatten)]
     receipt: ReceiptView,
     recovery: RecoveryView,
+    failures_over_time: OverTimeView,
 }
 
-#[derive(Debug, Serialize)]
+/// What a purge did over time, since it was made or this process started.
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OverTime")]
+struct OverTimeView {
+    /// Width of each bucket; it grows with time, so that there are never many.
+    bucket_seconds: u64,
+    /// Oldest first, none left out.
+    buckets: Vec<BucketView>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "OverTimeBucket")]
+struct BucketView {
+    at: String,
+    failures: u64,
+    /// Clients accepted again after failures.
+    recovered: u64,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Recovery")]
 struct RecoveryView {
     #[serde(flatten)]
     sums: SumsView,
@@ -96,7 +139,8 @@ struct RecoveryView {
     next_after: Option<String>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "RecoverySums")]
 struct SumsView {
     affected: u64,
     got_new_token: u64,
@@ -106,7 +150,8 @@ struct SumsView {
     unlisted_failures: u64,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "ClientRecovery")]
 struct ClientView {
     client_id: String,
     first_failure_at: String,
@@ -115,6 +160,10 @@ struct ClientView {
     new_token_at: Option<String>,
     /// First request accepted after the last failure.
     recovered_at: Option<String>,
+    still_failing: bool,
+    /// Why it was last refused, by whatever it was; null when this process does not know.
+    last_failure_code: Option<&'static str>,
+    last_failure_reason: Option<&'static str>,
 }
 
 impl PreviewView {
@@ -188,7 +237,9 @@ impl PurgeView {
     pub(super) fn of(
         receipt: &Receipt,
         recovery: &PurgeRecovery,
+        over_time: Option<&OverTime>,
         page: Option<(usize, Option<&str>)>,
+        clients: &Clients,
     ) -> Self {
         let mut view = RecoveryView {
             sums: SumsView::of(recovery),
@@ -198,7 +249,11 @@ impl PurgeView {
         if let Some((limit, after)) = page {
             let from = after.map_or(Bound::Unbounded, Bound::Excluded);
             let mut rest = recovery.clients.range::<str, _>((from, Bound::Unbounded));
-            let clients: Vec<ClientView> = rest.by_ref().take(limit).map(ClientView::of).collect();
+            let clients: Vec<ClientView> = rest
+                .by_ref()
+                .take(limit)
+                .map(|of| ClientView::of(of, clients))
+                .collect();
             if rest.next().is_some() {
                 view.next_after = clients.last().map(|last| last.client_id.clone());
             }
@@ -207,6 +262,7 @@ impl PurgeView {
         Self {
             receipt: ReceiptView::of(receipt),
             recovery: view,
+            failures_over_time: OverTimeView::of(over_time),
         }
     }
 }
@@ -225,7 +281,8 @@ impl SumsView {
 }
 
 impl ClientView {
-    fn of((client, recovery): (&Arc<str>, &ClientRecovery)) -> Self {
+    fn of((client, recovery): (&Arc<str>, &ClientRecovery), clients: &Clients) -> Self {
+        let failure = clients.last_failure(client).map(|(_, failure)| failure);
         Self {
             client_id: client.to_string(),
             first_failure_at: recovery.first_failure_at.to_string(),
@@ -233,6 +290,23 @@ impl ClientView {
             failures: recovery.failures,
             new_token_at: text(recovery.new_token_at),
             recovered_at: text(recovery.recovered_at),
+            still_failing: recovery.recovered_at.is_none(),
+            last_failure_code: failure.map(|failure| failure.as_str()),
+            last_failure_reason: failure.map(|failure| failure.in_words()),
+        }
+    }
+}
+
+impl OverTimeView {
+    fn of(over_time: Option<&OverTime>) -> Self {
+        let bucket = |(at, counts): (Timestamp, Counts)| BucketView {
+            at: at.to_string(),
+            failures: counts.failures,
+            recovered: counts.recovered,
+        };
+        Self {
+            bucket_seconds: over_time.map_or(0, |of| of.width().as_secs()),
+            buckets: over_time.map_or_else(Vec::new, |of| of.buckets().map(bucket).collect()),
         }
     }
 }

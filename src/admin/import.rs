@@ -1,34 +1,41 @@
-//! `POST keys/import` and `POST keys/{kid}/compromised`.
+//! `POST keys/import`: takes over a signing key of a former system.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
+use axum::routing::post;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
+use schemars::JsonSchema;
 use serde::Deserialize;
+use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::keygen::import::ForeignKey;
+use crate::keygen::import::{ForeignKey, MAX_PEM_BYTES};
+use crate::keys::legacy::{MAX_TEXT, MAX_TYP};
+use crate::keys::transition::Order;
 use crate::keys::{Actor, KeySet, Kid, PublicJwk};
 use crate::lifecycle::{ImportCommand, Lifecycle};
 
 use super::AdminParts;
-use super::api::{json, kid_of, to_its_end};
+use super::api::{IF_REVISION, REVISION_TAG, key_set, seen_revision, to_its_end};
 use super::auth::{Operator, Role};
-use super::body::{RestoreRequest, check_reason, duration, parse, present};
-use super::clock::PauseView;
+use super::body::{DURATION, MAX_DURATION, MAX_REASON, check_reason, duration, parse, present};
 use super::error::ApiError;
+use super::operation::{Example, Operation, Tag};
 use super::views::KeySetView;
 
 /// `POST keys/import`: exactly one of `pem` and `public_jwk`.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["pem"] }, { "required": ["public_jwk"] }]))]
 pub(super) struct ImportRequest {
     /// A private key in PKCS#8 or a public key.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(with = "Option<String>", length(max = MAX_PEM_BYTES))]
     pem: Option<Zeroizing<String>>,
     /// The public half alone; enough unless `active`.
     #[serde(default, deserialize_with = "present")]
@@ -37,24 +44,34 @@ pub(super) struct ImportRequest {
     #[serde(default, deserialize_with = "present")]
     kid: Option<Kid>,
     /// Longest life time of the former system's tokens, such as `1h`.
+    #[schemars(extend("pattern" = DURATION), length(max = MAX_DURATION))]
     max_ttl: String,
     #[serde(default)]
     legacy: Legacy,
     /// Whether it is to sign from now on.
     #[serde(default)]
     active: bool,
+    /// Why, for the audit.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(max = MAX_REASON))]
     reason: Option<String>,
 }
 
-#[derive(Default, Deserialize)]
+/// What the former system's tokens say; what ours say unless it is named.
+#[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct Legacy {
+    /// Their issuer.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     iss: Option<String>,
+    /// Their audience, which stands for every audience of this issuer.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(length(min = 1, max = MAX_TEXT))]
     aud: Option<String>,
+    /// Their `typ`.
     #[serde(default, deserialize_with = "present")]
+    #[schemars(extend("pattern" = "^[!-~]+$"), length(min = 1, max = MAX_TYP))]
     typ: Option<String>,
 }
 
@@ -87,6 +104,47 @@ impl ImportRequest {
     }
 }
 
+pub(super) fn describe_import() -> Operation {
+    Operation::post("/admin/v1/keys/import", "importKey", || post(import))
+        .label("keys_import")
+        .tag(Tag::Keys)
+        .role(Role::Admin)
+        .says(
+            "Take over a signing key of a former system",
+            "Its tokens are accepted until they have run out; with `active` it signs here from now on. The public \
+             half is enough unless it is to sign.",
+        )
+        .header::<String>("If-Match", IF_REVISION)
+        .takes::<ImportRequest>()
+        .answers::<KeySetView>(200, "The key set with the key.")
+        .with_header("ETag", REVISION_TAG)
+        .refuses(400, &["BAD_HEADER"])
+        .refuses(412, &["REVISION_AHEAD", "STALE_REVISION"])
+        .refuses(500, &["ROTATION_FAILED"])
+        .refuses(400, &["MAX_TTL"])
+        .refuses(409, &["KEYSET_FULL", "KNOWN_KEY"])
+        .example(
+            Example::new(
+                "public",
+                "The public half of a key on P-256",
+                200,
+                include_str!("examples/importKey.public.json"),
+            )
+            .body(json!({
+                "public_jwk": {
+                    "kty": "EC",
+                    "crv": "P-256",
+                    "x": "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4",
+                    "y": "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM",
+                },
+                "kid": "old-signer-2024",
+                "max_ttl": "1h",
+                "legacy": { "iss": "https://login.example", "aud": "shop", "typ": "JWT" },
+                "reason": "the move from the old gateway",
+            })),
+        )
+}
+
 pub(super) async fn import(
     State(parts): State<Arc<AdminParts>>,
     Extension(operator): Extension<Operator>,
@@ -94,7 +152,7 @@ pub(super) async fn import(
     body: Bytes,
 ) -> Response {
     match try_import(&parts, operator, &headers, &body).await {
-        Ok(set) => answer(&parts, &set),
+        Ok(set) => key_set(&parts, &set).await,
         Err(error) => error.answer(&parts),
     }
 }
@@ -108,43 +166,10 @@ async fn try_import(
     operator.needs(Role::Admin)?;
     let request: ImportRequest = parse(headers, body)?;
     let (command, reason) = request.check(&parts.lifecycle)?;
-    let order = Lifecycle::order(Actor::Admin(operator.name), reason);
+    let order = Order {
+        seen_revision: seen_revision(headers, None)?,
+        ..Lifecycle::order(Actor::Admin(operator.name), reason)
+    };
     let lifecycle = Arc::clone(&parts.lifecycle);
     to_its_end(async move { lifecycle.import(&order, command).await }).await
-}
-
-pub(super) async fn compromised(
-    State(parts): State<Arc<AdminParts>>,
-    Extension(operator): Extension<Operator>,
-    Path(kid): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
-    match try_compromised(&parts, operator, &kid, &headers, &body).await {
-        Ok(set) => answer(&parts, &set),
-        Err(error) => error.answer(&parts),
-    }
-}
-
-async fn try_compromised(
-    parts: &AdminParts,
-    operator: Operator,
-    kid: &str,
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<KeySet, ApiError> {
-    operator.needs(Role::Admin)?;
-    let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
-    let kid = kid_of(kid)?;
-    let order = Lifecycle::order(Actor::Admin(operator.name), request.reason);
-    let lifecycle = Arc::clone(&parts.lifecycle);
-    let marked = to_its_end(async move { lifecycle.mark_compromised(&order, &[kid]).await });
-    marked.await.map(|(_changed, set)| set)
-}
-
-fn answer(parts: &AdminParts, set: &KeySet) -> Response {
-    json(
-        StatusCode::OK,
-        &KeySetView::of(set, parts.lifecycle.timing(), PauseView::of(parts)),
-    )
 }

@@ -1,5 +1,6 @@
 //! What the admin API shows of key-encryption keys: identifiers and dates, never a key.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -7,7 +8,8 @@ use crate::keys::KeySet;
 use crate::lifecycle::Resealed;
 
 /// A new key-encryption key is due after a purge.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "KeyEncryptionKeyDemand")]
 pub(super) struct KekDemandView {
     since: String,
     purge_id: Uuid,
@@ -16,7 +18,8 @@ pub(super) struct KekDemandView {
 }
 
 /// `POST keys/reseal`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Reseal")]
 pub(super) struct ResealView {
     /// False when everything lay under the first key-encryption key already.
     changed: bool,

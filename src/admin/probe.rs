@@ -5,10 +5,14 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderValue};
 use serde::de::DeserializeOwned;
 
-use super::body::{ResealRequest, RestoreRequest, RotateRequest, ShadowRequest, parse};
-use super::clients::{AddRequest, ChangeRequest};
+use super::body::{
+    ResealRequest, RestoreRequest, RotateRequest, ShadowRequest, parse, parse_secretly,
+};
+use super::client_changes::ChangeRequest;
+use super::clients::AddRequest;
 use super::clock::ConfirmRequest;
 use super::error::ApiError;
+use super::explain::ExplainRequest;
 use super::import::ImportRequest;
 use super::session_api::SignInRequest;
 
@@ -27,12 +31,21 @@ pub fn takes_body(endpoint: &str, body: &[u8]) -> Option<bool> {
         "confirm" => read::<ConfirmRequest>(body).is_ok(),
         "session" => read::<SignInRequest>(body).is_ok(),
         "import" => read::<ImportRequest>(body).is_ok(),
+        "explain" => {
+            let (headers, body) = json(body);
+            parse_secretly::<ExplainRequest>(&headers, &body).is_ok()
+        }
         _ => return None,
     })
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    let (headers, body) = json(body);
+    parse(&headers, &body)
+}
+
+fn json(body: &[u8]) -> (HeaderMap, Bytes) {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    parse(&headers, &Bytes::copy_from_slice(body))
+    (headers, Bytes::copy_from_slice(body))
 }

@@ -5,11 +5,14 @@ use std::sync::Arc;
 use axum::Extension;
 use axum::extract::State;
 use axum::response::Response;
+use axum::routing::{delete, get, post};
 use bytes::Bytes;
 use http::header::SET_COOKIE;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use ring::rand::SystemRandom;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::telemetry::Level;
@@ -19,23 +22,32 @@ use super::auth::Operator;
 use super::body::parse;
 use super::error::ApiError;
 use super::guard::{self, Caller};
+use super::operation::{Example, Operation, Tag};
 use super::{AdminParts, cookie};
 
-pub(super) const PATH: &str = "/admin/v1/session";
+const PATH: &str = "/admin/v1/session";
+
+/// What stands for an admin token in examples.
+const TOKEN: &str = "an-admin-token-of-the-configuration";
 
 /// `POST session`. No `Debug`: it holds an admin token.
-#[derive(Deserialize)]
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SignInRequest {
+    /// An admin token of the configuration.
+    #[schemars(with = "String")]
     token: Zeroizing<String>,
 }
 
 /// Who the caller is, and until when.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
+#[schemars(rename = "Session")]
 struct SessionView<'a> {
     name: &'a str,
+    #[schemars(extend("enum" = ["viewer", "operator", "admin"]))]
     role: &'static str,
     /// `session` or `token`; with `token` there are no dates.
+    #[schemars(extend("enum" = ["session", "token"]))]
     via: &'static str,
     signed_in_at: Option<String>,
     /// When the session ends whatever happens.
@@ -60,6 +72,35 @@ impl<'a> SessionView<'a> {
             idle_expires_at: session.map(|session| session.idle_expires_at().to_string()),
         }
     }
+}
+
+pub(super) fn describe_sign_in() -> Operation {
+    Operation::post(PATH, "signIn", || post(sign_in))
+        .label("session")
+        .tag(Tag::Session)
+        .open()
+        .says(
+            "Sign in",
+            "For browsers: the answer sets the cookie `portcullis_session` (under TLS \
+             `__Host-portcullis_session`), which no script can read and which goes to no other site. A change \
+             with it needs the header `X-Portcullis-Request: 1` too. The session ends by itself, at the latest with \
+             its token.",
+        )
+        .takes::<SignInRequest>()
+        .answers::<SessionView<'static>>(200, "Who signed in, and until when.")
+        .with_header("Set-Cookie", "The session.")
+        .refuses(401, &["WRONG_TOKEN"])
+        .refuses(429, &["THROTTLED"])
+        .refuses(500, &["SIGN_IN_FAILED"])
+        .example(
+            Example::new(
+                "signIn",
+                "With an admin token",
+                200,
+                include_str!("examples/signIn.signIn.json"),
+            )
+            .body(json!({ "token": TOKEN })),
+        )
 }
 
 pub(super) async fn sign_in(
@@ -112,8 +153,35 @@ fn try_sign_in(
     Ok((operator, set_cookie))
 }
 
+pub(super) fn describe_show() -> Operation {
+    Operation::get(PATH, "readSession", || get(show))
+        .label("session")
+        .tag(Tag::Session)
+        .says("Who the caller is, and until when", "")
+        .answers::<SessionView<'static>>(200, "The caller; without a session there are no dates.")
+        .example(Example::new(
+            "read",
+            "Of a caller with a token",
+            200,
+            include_str!("examples/readSession.read.json"),
+        ))
+}
+
 pub(super) async fn show(Extension(operator): Extension<Operator>) -> Response {
     json(StatusCode::OK, &SessionView::of(&operator))
+}
+
+pub(super) fn describe_sign_out() -> Operation {
+    Operation::delete(PATH, "signOut", || delete(sign_out))
+        .label("session")
+        .tag(Tag::Session)
+        .says(
+            "Sign out",
+            "Ends the session whose cookie is sent. An admin token cannot be given back: with one, nothing ends.",
+        )
+        .answers_nothing(204, "The caller has no session any more.")
+        .with_optional_header("Set-Cookie", "Clears the cookie, when there was a session.")
+        .example(Example::new("signOut", "Without a session", 204, ""))
 }
 
 pub(super) async fn sign_out(

@@ -75,7 +75,7 @@ pub(super) fn credentials_of(config: &Config) -> Result<Vec<AdminCredential>, St
 }
 
 /// Reads a file that nobody else may read.
-fn read_secret(path: &Path) -> Result<String, StartError> {
+pub(super) fn read_secret(path: &Path) -> Result<String, StartError> {
     use std::os::unix::fs::PermissionsExt as _;
     let error = |source| StartError::SecretFile {
         path: path.to_owned(),

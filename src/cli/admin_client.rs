@@ -1,6 +1,7 @@
 //! A client of the admin API, for the verbs that work on a running gateway.
 
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,19 +18,22 @@ use super::exit::Failure;
 /// Longer than a purge may take to answer.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Under which `--help` shows the options that are the same everywhere.
+const HEADING: &str = "Which gateway";
+
 /// Where the admin listener is, and who asks.
 #[derive(Debug, Args)]
 pub(super) struct AdminTarget {
     #[command(flatten)]
     pub(super) file: ConfigFile,
     /// Base URL of the admin listener; the configuration's by default
-    #[arg(long, env = "PORTCULLIS_ADMIN_URL", value_name = "URL")]
+    #[arg(long, env = "PORTCULLIS_ADMIN_URL", value_name = "URL", help_heading = HEADING)]
     admin_url: Option<String>,
     /// File with an admin token; the configuration's first one by default
-    #[arg(long, env = "PORTCULLIS_ADMIN_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, env = "PORTCULLIS_ADMIN_TOKEN_FILE", value_name = "FILE", help_heading = HEADING)]
     token_file: Option<PathBuf>,
     /// PEM file of authorities to trust for an https admin listener
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = HEADING)]
     ca_file: Option<PathBuf>,
 }
 
@@ -52,7 +56,7 @@ impl AdminTarget {
                 token_file.display()
             ))
         })?;
-        let agent = self.agent()?;
+        let agent = agent(self.ca_file.as_deref(), &base)?;
         let token = Zeroizing::new(token.trim().to_owned());
         Ok(AdminClient {
             agent,
@@ -81,35 +85,54 @@ impl AdminTarget {
         })?;
         Ok((base, token_file))
     }
+}
 
-    fn agent(&self) -> Result<ureq::Agent, Failure> {
-        pingora::tls::install_default_crypto_provider();
-        let mut tls = TlsConfig::builder();
-        if let Some(path) = &self.ca_file {
-            let fail = |why: String| {
-                Failure::Usage(format!("cannot use --ca-file {}: {why}", path.display()))
-            };
-            let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
-            let mut trusted = Vec::new();
-            for item in ureq::tls::parse_pem(&pem) {
-                if let PemItem::Certificate(certificate) =
-                    item.map_err(|error| fail(error.to_string()))?
-                {
-                    trusted.push(certificate);
-                }
+/// An HTTP client that trusts the system's authorities, or those of a file; it follows no redirect,
+/// because a credential is for whom it was meant for.
+pub(super) fn agent(ca_file: Option<&Path>, url: &str) -> Result<ureq::Agent, Failure> {
+    pingora::tls::install_default_crypto_provider();
+    let mut tls = TlsConfig::builder();
+    if let Some(path) = ca_file {
+        let fail =
+            |why: String| Failure::Usage(format!("cannot use --ca-file {}: {why}", path.display()));
+        let pem = std::fs::read(path).map_err(|error| fail(error.to_string()))?;
+        let mut trusted = Vec::new();
+        for item in ureq::tls::parse_pem(&pem) {
+            if let PemItem::Certificate(certificate) =
+                item.map_err(|error| fail(error.to_string()))?
+            {
+                trusted.push(certificate);
             }
-            if trusted.is_empty() {
-                return Err(fail("it holds no certificate".to_owned()));
-            }
-            tls = tls.root_certs(RootCerts::Specific(Arc::new(trusted)));
         }
-        let config = ureq::Agent::config_builder()
-            .http_status_as_error(false)
-            .timeout_global(Some(PATIENCE))
-            .tls_config(tls.build())
-            .build();
-        Ok(config.new_agent())
+        if trusted.is_empty() {
+            return Err(fail("it holds no certificate".to_owned()));
+        }
+        tls = tls.root_certs(RootCerts::Specific(Arc::new(trusted)));
     }
+    let mut config = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_global(Some(PATIENCE))
+        .tls_config(tls.build());
+    if is_loopback(url) {
+        // Nothing between this machine and itself, whatever the environment says of proxies.
+        config = config.proxy(None);
+    }
+    Ok(config.build().new_agent())
+}
+
+/// Whether a URL leads to this machine.
+pub(super) fn is_loopback(url: &str) -> bool {
+    let Ok(uri) = url.parse::<http::Uri>() else {
+        return false;
+    };
+    let host = uri.host().unwrap_or_default();
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    bare.eq_ignore_ascii_case("localhost")
+        || bare
+            .parse::<IpAddr>()
+            .is_ok_and(|address| address.is_loopback())
 }
 
 impl AdminClient {
@@ -155,10 +178,18 @@ impl AdminClient {
         response: Result<http::Response<ureq::Body>, ureq::Error>,
     ) -> Result<Value, Failure> {
         let mut response = response.map_err(|error| {
-            Failure::Other(format!(
+            let why = format!(
                 "cannot reach the admin listener {}: {error}; is the gateway running?",
                 self.base
-            ))
+            );
+            match error {
+                ureq::Error::Io(_)
+                | ureq::Error::Protocol(_)
+                | ureq::Error::ConnectionFailed
+                | ureq::Error::HostNotFound
+                | ureq::Error::Timeout(_) => Failure::Unreachable(why),
+                _ => Failure::Other(why),
+            }
         })?;
         let status = response.status();
         let body: Value = response.body_mut().read_json().map_err(|error| {
@@ -185,4 +216,17 @@ impl AdminClient {
             text("code")
         )))
     }
+}
+
+/// A path segment or query value (RFC 3986 §2.1).
+pub(super) fn encoded(text: &str) -> String {
+    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
+    text.bytes().fold(String::new(), |mut out, byte| {
+        if unreserved(byte) {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+        out
+    })
 }

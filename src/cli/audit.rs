@@ -2,22 +2,26 @@
 
 use std::fs::File;
 use std::io::BufReader;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::keys::{Actor, AuditRecord, Kid};
 use crate::store::Keyring;
-use crate::store::audit;
+use crate::store::audit::{self, AuditError};
 
 use super::ConfigFile;
 use super::exit::Failure;
-use super::out::say;
+use super::out::{self, say, shown};
 use super::serve::file_store;
+use super::value::{Output, OutputFormat, print_json};
+use super::watch::pause;
 
 #[derive(Debug, Args)]
 pub(super) struct AuditCommand {
@@ -28,16 +32,7 @@ pub(super) struct AuditCommand {
 #[derive(Debug, Subcommand)]
 enum AuditVerb {
     /// Show the last records, oldest first
-    Tail {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// How many
-        #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
-        lines: usize,
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
+    Tail(TailArgs),
     /// Check that no line was changed, inserted, moved or taken out; exits with 1 when one was
     ///
     /// Lines missing at the beginning or the end cannot be seen: compare the revisions it names
@@ -46,39 +41,122 @@ enum AuditVerb {
     /// Each line is checked under the key-encryption key that was the first one when it was
     /// written. Lines older than a key that was removed from the configured files need that key:
     /// name its file with --kek-file.
-    Verify {
-        #[command(flatten)]
-        file: ConfigFile,
-        /// File with older key-encryption keys, for old lines (may be repeated)
-        #[arg(long = "kek-file", value_name = "FILE")]
-        kek_files: Vec<PathBuf>,
-    },
+    Verify(VerifyArgs),
 }
+
+#[derive(Debug, Args)]
+struct TailArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: OutputFormat,
+    /// How many
+    #[arg(long, short = 'n', default_value_t = 20, value_name = "N")]
+    lines: usize,
+    /// Go on with every new record until interrupted
+    #[arg(long, short)]
+    follow: bool,
+    /// The same as --output json
+    #[arg(long, hide = true)]
+    json: bool,
+}
+
+#[derive(Debug, Args)]
+struct VerifyArgs {
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    output: OutputFormat,
+    /// File with older key-encryption keys, for old lines (may be repeated)
+    #[arg(long = "kek-file", value_name = "FILE")]
+    kek_files: Vec<PathBuf>,
+}
+
+/// Between two looks at the log's length.
+const FOLLOW_LOOK: Duration = Duration::from_millis(200);
 
 pub(super) fn run(command: &AuditCommand) -> Result<ExitCode, Failure> {
     match &command.command {
-        AuditVerb::Tail { file, lines, json } => tail(&file.load()?, *lines, *json),
-        AuditVerb::Verify { file, kek_files } => verify(&file.load()?, kek_files),
+        AuditVerb::Tail(args) => tail(args),
+        AuditVerb::Verify(args) => verify(args),
     }
 }
 
-fn tail(config: &Config, lines: usize, json: bool) -> Result<ExitCode, Failure> {
-    let (log, _) = open(config, &[])?;
-    for record in audit::tail(log, lines).map_err(|error| Failure::Other(error.to_string()))? {
-        if json {
-            // Serialising strings and numbers cannot fail.
-            say(&serde_json::to_string(&record).unwrap_or_default());
-        } else {
-            say(&sentence(&record));
+fn tail(args: &TailArgs) -> Result<ExitCode, Failure> {
+    let path = log_path(&args.file.load()?)?;
+    let as_json = args.json || args.output.output == Output::Json;
+    let (mut last, mut length) = (0, 0);
+    let mut count = args.lines;
+    loop {
+        let file = open(&path)?;
+        // Of what is appended meanwhile the next look tells.
+        length = file.metadata().map_or(length, |found| found.len());
+        let records = audit::tail(BufReader::new(file), count)
+            .map_err(|error| Failure::Other(error.to_string()))?;
+        for record in records.iter().filter(|record| record.revision > last) {
+            say_record(record, as_json);
         }
+        last = records
+            .last()
+            .map_or(last, |record| record.revision.max(last));
+        loop {
+            if !args.follow || out::is_over() {
+                return Ok(ExitCode::SUCCESS);
+            }
+            pause(FOLLOW_LOOK);
+            // The log may be moved away; the next change begins a new one.
+            let found = std::fs::metadata(&path).map_or(length, |found| found.len());
+            if found != length {
+                break;
+            }
+        }
+        count = count.max(MAX_AT_ONCE);
     }
-    Ok(ExitCode::SUCCESS)
 }
 
-fn verify(config: &Config, kek_files: &[PathBuf]) -> Result<ExitCode, Failure> {
-    let (log, keyring) = open(config, kek_files)?;
-    let verdict = audit::verify(log, &keyring, &config.issuer.url)
-        .map_err(|error| Failure::Other(error.to_string()))?;
+/// Most records that one look tells of.
+const MAX_AT_ONCE: usize = 10_000;
+
+fn say_record(record: &AuditRecord, as_json: bool) {
+    if as_json {
+        // Serialising strings and numbers cannot fail.
+        let json = serde_json::to_string(record).unwrap_or_default();
+        say(&out::printable_json(&json));
+    } else {
+        say(&sentence(record));
+    }
+}
+
+fn verify(args: &VerifyArgs) -> Result<ExitCode, Failure> {
+    let config = args.file.load()?;
+    let files = [
+        config.keys.encryption_key_files.as_slice(),
+        args.kek_files.as_slice(),
+    ]
+    .concat();
+    let keyring = Keyring::load(&files)?;
+    let log = BufReader::new(open(&log_path(&config)?)?);
+    let as_json = args.output.output == Output::Json;
+    let verdict = match audit::verify(log, &keyring, &config.issuer.url) {
+        Ok(verdict) => verdict,
+        Err(AuditError::Line { number, rule }) if as_json => {
+            let problem = json!({ "line": number, "rule": rule.to_string() });
+            print_json(&json!({ "intact": false, "problem": problem }));
+            return Ok(ExitCode::FAILURE);
+        }
+        Err(error) => return Err(Failure::Other(error.to_string())),
+    };
+    if as_json {
+        print_json(&json!({
+            "intact": true,
+            "lines": verdict.lines,
+            "first_revision": verdict.first_revision,
+            "last_revision": verdict.last_revision,
+            "never_logged": verdict.gaps,
+            "torn": verdict.torn,
+        }));
+        return Ok(ExitCode::SUCCESS);
+    }
     let revision =
         |revision: Option<u64>| revision.map_or_else(|| "-".to_owned(), |r| r.to_string());
     say(&format!(
@@ -98,29 +176,27 @@ fn verify(config: &Config, kek_files: &[PathBuf]) -> Result<ExitCode, Failure> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The log and the keys that authenticate it. Reading needs no lock: lines are only appended.
-fn open(
-    config: &Config,
-    kek_files: &[PathBuf],
-) -> Result<(BufReader<File>, Arc<Keyring>), Failure> {
-    let files = [&config.keys.encryption_key_files, kek_files].concat();
-    let keyring = Arc::new(Keyring::load(&files)?);
+/// Where the log is. Reading needs no lock: lines are only appended.
+fn log_path(config: &Config) -> Result<PathBuf, Failure> {
+    let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let path = file_store(config, &keyring, &clock).audit_log();
-    let file = File::open(&path).map_err(|error| {
+    Ok(file_store(config, &keyring, &clock).audit_log())
+}
+
+fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| {
         Failure::NotInitialised(format!(
             "cannot read the audit log {}: {error}; `portcullis init` begins it",
             path.display()
         ))
-    })?;
-    Ok((BufReader::new(file), keyring))
+    })
 }
 
 /// One record in words. The reason is an operator's text: shown escaped.
 fn sentence(record: &AuditRecord) -> String {
     let actor = match &record.actor {
-        Actor::Admin(name) => format!("admin {name}"),
-        Actor::Offline(name) => format!("offline {name}"),
+        Actor::Admin(name) => format!("admin {}", shown(name)),
+        Actor::Offline(name) => format!("offline {}", shown(name)),
         Actor::Scheduler => "schedule".to_owned(),
     };
     let event = serde_json::to_value(record.event).unwrap_or_default();
@@ -146,7 +222,7 @@ fn sentence(record: &AuditRecord) -> String {
         }
     }
     if let Some(reason) = &record.reason {
-        text.push_str(&format!("  reason {reason:?}"));
+        text.push_str(&format!("  reason \"{}\"", shown(reason)));
     }
     text
 }

@@ -11,6 +11,6 @@ pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     for spec in tls_specs(&config) {
         spec.validate()?;
     }
-    out::write(&config.summary());
+    out::say(config.summary().trim_end_matches('\n'));
     Ok(ExitCode::SUCCESS)
 }

@@ -1,14 +1,16 @@
 //! The verbs of `portcullis clients` that work on a running gateway, through its admin listener.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
 
-use super::admin_client::AdminTarget;
+use super::admin_client::{AdminTarget, encoded};
 use super::exit::Failure;
-use super::keys::{Output, OutputFormat, member, print_json, text};
-use super::out::say;
+use super::out::{Tone, say, shown};
+use super::table::Table;
+use super::value::{Output, OutputFormat, member, plain, print_json, text};
 
 const CLIENTS: &str = "/admin/v1/clients";
 
@@ -81,7 +83,7 @@ pub(super) fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     say(&format!(
-        "{} clients enabled, {} disabled, revision {}",
+        "clients: {} enabled, {} disabled, revision {}",
         member(&page, "enabled"),
         member(&page, "disabled"),
         member(&page, "revision")
@@ -90,20 +92,24 @@ pub(super) fn list(args: &ListArgs) -> Result<ExitCode, Failure> {
         say("names are shown to the roles operator and admin");
         return Ok(ExitCode::SUCCESS);
     }
-    say(&format!(
-        "{:<9} {:<8} {:<24} {:<24} SCOPES",
-        "STATE", "SOURCE", "ID", "TOKENS NOT BEFORE"
-    ));
+    let mut table = Table::new(&["STATE", "SOURCE", "ID", "TOKENS NOT BEFORE", "SCOPES"]);
     for client in &all {
-        say(&format!(
-            "{:<9} {:<8} {:<24} {:<24} {}",
-            text(client, "state"),
-            text(client, "source"),
-            text(client, "id"),
-            text(client, "tokens_not_before"),
-            scopes(client)
-        ));
+        let state = plain(client, "state");
+        let tone = if state == "disabled" {
+            Tone::Bad
+        } else {
+            Tone::Good
+        };
+        let cell = |name| (Tone::Plain, plain(client, name).to_owned());
+        table.toned_row([
+            (tone, state.to_owned()),
+            cell("source"),
+            cell("id"),
+            cell("tokens_not_before"),
+            (Tone::Plain, scopes(client)),
+        ]);
     }
+    table.say();
     Ok(ExitCode::SUCCESS)
 }
 
@@ -168,7 +174,7 @@ fn send(
     say(&format!(
         "{}{}: {done}, revision {}",
         if changed { "" } else { "nothing changed, " },
-        args.client.id,
+        shown(&args.client.id),
         member(&answer, "revision")
     ));
     print_client(member(&answer, "client"));
@@ -188,7 +194,10 @@ fn print_client(client: &Value) {
     ));
     say(&format!("scopes    {}", scopes(client)));
     if let Some(at) = member(client, "tokens_not_before").as_str() {
-        say(&format!("tokens    refused when issued before {at}"));
+        say(&format!(
+            "tokens    refused when issued before {}",
+            shown(at)
+        ));
     }
     let secrets: Vec<&str> = member(client, "secrets_created_at")
         .as_array()
@@ -197,11 +206,12 @@ fn print_client(client: &Value) {
         .filter_map(Value::as_str)
         .collect();
     if !secrets.is_empty() {
-        say(&format!("secrets   made at {}", secrets.join(", ")));
+        say(&format!("secrets   made at {}", shown(&secrets.join(", "))));
     }
     if let Some(at) = member(client, "changed_at").as_str() {
         say(&format!(
-            "changed   {at} by {}  {}",
+            "changed   {} by {}  {}",
+            shown(at),
             actor(member(client, "changed_by")),
             quoted(client)
         ));
@@ -210,15 +220,13 @@ fn print_client(client: &Value) {
 
 fn scopes(client: &Value) -> String {
     let scopes = member(client, "scopes").as_array().into_iter().flatten();
-    scopes
-        .filter_map(Value::as_str)
-        .collect::<Vec<_>>()
-        .join(" ")
+    let scopes: Vec<&str> = scopes.filter_map(Value::as_str).collect();
+    shown(&scopes.join(" ")).into_owned()
 }
 
-fn actor(actor: &Value) -> &str {
+fn actor(actor: &Value) -> Cow<'_, str> {
     match member(actor, "name").as_str() {
-        Some(name) => name,
+        Some(name) => shown(name),
         None => text(actor, "kind"),
     }
 }
@@ -227,19 +235,6 @@ fn actor(actor: &Value) -> &str {
 fn quoted(of: &Value) -> String {
     member(of, "reason")
         .as_str()
-        .map(|reason| format!("{reason:?}"))
+        .map(|reason| format!("\"{}\"", shown(reason)))
         .unwrap_or_default()
-}
-
-/// A path segment or query value (RFC 3986 §2.1).
-fn encoded(text: &str) -> String {
-    let unreserved = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~');
-    text.bytes().fold(String::new(), |mut out, byte| {
-        if unreserved(byte) {
-            out.push(char::from(byte));
-        } else {
-            out.push_str(&format!("%{byte:02X}"));
-        }
-        out
-    })
 }

@@ -26,9 +26,6 @@ enum ClientsVerb {
     ///
     /// A secret that a person chose is hashed with argon2id. Use --generated only for random
     /// secrets of at least 128 bits: their hash is checked faster.
-    #[command(
-        after_help = "Example:\n  printf %s \"$SECRET\" | portcullis clients hash-secret > secrets/app.hash"
-    )]
     HashSecret {
         /// The secret is random and has at least 128 bits (22 characters of base64url)
         #[arg(long)]
@@ -41,12 +38,6 @@ enum ClientsVerb {
     /// Shut a client out: its logins and its tokens are refused from the next request on
     ///
     /// Nothing is lost: `clients enable` lets it in again, with the tokens that have not expired.
-    #[command(after_help = "\
-For a client whose secret or tokens leaked:
-  portcullis clients disable ID       nothing of it gets through any more
-  portcullis clients invalidate ID    the tokens it has stay refused, also later
-  (give it a new secret)
-  portcullis clients enable ID")]
     Disable(OneClientWithReason),
     /// Let a disabled client in again
     Enable(OneClientWithReason),
@@ -58,9 +49,6 @@ For a client whose secret or tokens leaked:
     /// Make a client in the store; its secret is printed once and kept nowhere
     ///
     /// Clients of the configuration file are not touched, and win over one of the same id.
-    #[command(
-        after_help = "Example:\n  portcullis clients add billing --scope read --scope write --token-ttl-seconds 300"
-    )]
     Add(AddArgs),
     /// Give a client of the store a further secret; the last one goes on working
     ///

@@ -8,24 +8,8 @@ use serde_json::{Value, json};
 
 use super::admin_client::AdminTarget;
 use super::exit::Failure;
-use super::keys::{Output, OutputFormat, member, print_json, text};
 use super::out::say;
-
-/// Help below the options of `confirm-clock`.
-pub(super) const WHEN: &str = "\
-What happened:
-  The wall clock moved forward by more than 300 seconds beyond the time that passed: it was set, or
-  the machine was suspended. Tokens are judged by the new time at once. Automatic rotation and
-  retirement wait, because a retired key cannot come back. `keys list` shows what waits.
-
-What to do:
-  The clock is right     portcullis keys confirm-clock; or do nothing: ten minutes without
-                         another step count as confirmed
-  The clock is wrong     set it back within the ten minutes; nothing was retired, and the gateway
-                         returns to the right time. Rotate or purge before that only when you
-                         must: the gateway never goes back behind a committed change.
-
-`keys rotate` and `keys rotate --purge` work all the time.";
+use super::value::{Output, OutputFormat, member, plain, print_json, text};
 
 #[derive(Debug, Args)]
 pub(super) struct ConfirmClockArgs {
@@ -48,7 +32,7 @@ pub(super) fn confirm(args: &ConfirmClockArgs) -> Result<ExitCode, Failure> {
             ask(pause)?;
         }
         // The step that was shown, not one that comes in between.
-        body = json!({ "since": text(pause, "since") });
+        body = json!({ "since": plain(pause, "since") });
     }
     let answer = client.post("/admin/v1/clock/confirm", &body)?;
     match args.output.output {

@@ -1,59 +1,34 @@
-//! `portcullis completions`: shell completion and the manual page, made from the same definition
-//! as the parser.
+//! `portcullis completions`: shell completion, made from the same definition as the parser.
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, ValueEnum};
+use clap::{Args, ValueEnum};
 
 use super::exit::Failure;
-use super::{Cli, out};
+use super::{out, teach};
 
 #[derive(Debug, Args)]
 pub(super) struct CompletionsCommand {
-    /// What to print
+    /// Whose
     #[arg(value_enum)]
-    format: Output,
+    shell: Shell,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Output {
+enum Shell {
     Bash,
     Zsh,
     Fish,
-    /// The manual page of every command, in roff
-    Man,
 }
 
 pub(super) fn run(command: &CompletionsCommand) -> Result<ExitCode, Failure> {
-    let mut cli = Cli::command();
-    let shell = match command.format {
-        Output::Bash => clap_complete::Shell::Bash,
-        Output::Zsh => clap_complete::Shell::Zsh,
-        Output::Fish => clap_complete::Shell::Fish,
-        Output::Man => return manual(cli),
+    let shell = match command.shell {
+        Shell::Bash => clap_complete::Shell::Bash,
+        Shell::Zsh => clap_complete::Shell::Zsh,
+        Shell::Fish => clap_complete::Shell::Fish,
     };
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut cli, "portcullis", &mut script);
-    out::write(&String::from_utf8_lossy(&script));
-    Ok(ExitCode::SUCCESS)
-}
-
-fn manual(mut cli: clap::Command) -> Result<ExitCode, Failure> {
-    let fail =
-        |error: std::io::Error| Failure::Other(format!("cannot make the manual page: {error}"));
-    cli.build();
-    let mut page = Vec::new();
-    clap_mangen::Man::new(cli.clone())
-        .render(&mut page)
-        .map_err(fail)?;
-    for command in cli
-        .get_subcommands()
-        .filter(|command| !command.is_hide_set())
-    {
-        clap_mangen::Man::new(command.clone())
-            .render(&mut page)
-            .map_err(fail)?;
-    }
-    out::write(&String::from_utf8_lossy(&page));
+    clap_complete::generate(shell, &mut teach::command(), "portcullis", &mut script);
+    out::raw(&String::from_utf8_lossy(&script));
     Ok(ExitCode::SUCCESS)
 }

@@ -30,6 +30,9 @@ pub(super) enum Failure {
     Bind(#[from] BindError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Nobody listens where a gateway should.
+    #[error("{0}")]
+    Unreachable(String),
     /// Anything else, in words.
     #[error("{0}")]
     Other(String),
@@ -70,22 +73,22 @@ impl Failure {
                 StartError::ClientSecret { .. }
                 | StartError::AdminToken { .. }
                 | StartError::Clients(_)
-                | StartError::Upstream(_),
+                | StartError::Upstream(_)
+                | StartError::AccessLog { .. }
+                | StartError::TraceFile { .. }
+                | StartError::Traces(_),
             ) => 2,
             Self::Bind(_) => 4,
             Self::Start(StartError::Lifecycle(_) | StartError::Metrics(_))
             | Self::Lifecycle(_)
             | Self::Recover(RecoverError::Intact { .. })
+            | Self::Unreachable(_)
             | Self::Other(_) => 1,
         }
     }
 
-    #[expect(
-        clippy::print_stderr,
-        reason = "where a command line says why it failed"
-    )]
     pub(super) fn report(&self) -> ExitCode {
-        eprintln!("portcullis: {self}");
+        super::out::complain(&self.to_string());
         ExitCode::from(self.code())
     }
 }

@@ -1,8 +1,6 @@
-//! `portcullis keys preview` and `portcullis keys purges`: what a purge would break, and what one
-//! did break.
+//! `portcullis keys preview`: what a purge would break.
 
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,15 +8,14 @@ use serde_json::{Value, json};
 
 use super::admin_client::{AdminClient, AdminTarget};
 use super::exit::Failure;
-use super::keys::{Output, OutputFormat, member, number, print_json, text};
-use super::out::say;
+use super::keys::tone_of;
+use super::out::{Tone, say};
+use super::table::Table;
+use super::value::{Output, OutputFormat, list, member, plain, print_json, text};
+use super::watch::pause;
 
-/// Between two looks at a running shadow purge, and at clients that recover.
+/// Between two looks at a running shadow purge.
 const SHADOW_LOOK: Duration = Duration::from_secs(1);
-const WATCH_LOOK: Duration = Duration::from_secs(2);
-
-/// Clients that the table of a purge lists; `--output json` lists all.
-const TABLE_CLIENTS: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct PreviewArgs {
@@ -27,7 +24,7 @@ pub(super) struct PreviewArgs {
     #[command(flatten)]
     output: OutputFormat,
     /// Of a purge of this key alone (may be repeated)
-    #[arg(long = "kid", value_name = "KID")]
+    #[arg(long = "kid", value_name = "KID", allow_hyphen_values = true)]
     kids: Vec<String>,
     /// With --kid of the active key: the pending key would be trusted
     #[arg(long, requires = "kids")]
@@ -35,19 +32,6 @@ pub(super) struct PreviewArgs {
     /// Count on live traffic what would fail, for so long (1s to 5m); waits for the result
     #[arg(long, value_name = "DURATION")]
     shadow: Option<String>,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct PurgesArgs {
-    #[command(flatten)]
-    target: AdminTarget,
-    #[command(flatten)]
-    output: OutputFormat,
-    /// Show this purge: its receipt, whom it broke and who is back
-    id: Option<String>,
-    /// Print again every 2 s, until every client that the purge broke is back
-    #[arg(long, requires = "id")]
-    watch: bool,
 }
 
 pub(super) fn preview(args: &PreviewArgs) -> Result<ExitCode, Failure> {
@@ -75,22 +59,29 @@ pub(super) fn preview(args: &PreviewArgs) -> Result<ExitCode, Failure> {
         bounded(&preview, "requesting_clients"),
         text(&preview, "traffic_since"),
     ));
-    say(&format!(
-        "{:<11} {:<44} {:>8} {:>8} {:>9} {:>8} LAST EXPIRES",
-        "STATE", "KID", "TOKENS", "CLIENTS", "REQ/S", "CALLERS"
-    ));
-    for key in member(&preview, "keys").as_array().into_iter().flatten() {
-        say(&format!(
-            "{:<11} {:<44} {:>8} {:>8} {:>9.1} {:>8} {}",
-            text(key, "state"),
-            text(key, "kid"),
-            member(key, "live_tokens"),
-            bounded(key, "clients"),
-            rate(key),
-            bounded(key, "requesting_clients"),
-            text(key, "live_until")
-        ));
+    let mut table = Table::new(&[
+        "STATE",
+        "KID",
+        "TOKENS>",
+        "CLIENTS>",
+        "REQ/S>",
+        "CALLERS>",
+        "LAST EXPIRES",
+    ]);
+    for key in list(&preview, "keys") {
+        let state = plain(key, "state");
+        let plain_cell = |text: String| (Tone::Plain, text);
+        table.toned_row([
+            (tone_of(state), state.to_owned()),
+            plain_cell(plain(key, "kid").to_owned()),
+            plain_cell(member(key, "live_tokens").to_string()),
+            plain_cell(bounded(key, "clients")),
+            plain_cell(format!("{:.1}", rate(key))),
+            plain_cell(bounded(key, "requesting_clients")),
+            plain_cell(plain(key, "live_until").to_owned()),
+        ]);
     }
+    table.say();
     say(&format!(
         "a plain Rotate breaks nothing and would have replaced them all by {}",
         text(&preview, "rotate_instead_over_at")
@@ -128,7 +119,7 @@ fn shadow(args: &PreviewArgs, client: &AdminClient, length: &str) -> Result<Exit
         }
     }
     let mut shadow = client.post("/admin/v1/keys/preview", &body)?;
-    let status_url = text(&shadow, "status_url").to_owned();
+    let status_url = plain(&shadow, "status_url").to_owned();
     while *member(&shadow, "over") != json!(true) {
         progress(&shadow);
         pause(SHADOW_LOOK);
@@ -145,18 +136,12 @@ fn shadow(args: &PreviewArgs, client: &AdminClient, length: &str) -> Result<Exit
         member(&shadow, "requests"),
         bounded(&shadow, "clients"),
     ));
+    let mut table = Table::new(&["ROUTE", "REQUESTS>"]);
     for (route, requests) in member(&shadow, "routes").as_object().into_iter().flatten() {
-        say(&format!("{route:<32} {requests:>10} requests"));
+        table.row([route.clone(), requests.to_string()]);
     }
+    table.say();
     Ok(ExitCode::SUCCESS)
-}
-
-#[expect(
-    clippy::disallowed_methods,
-    reason = "between two looks at a condition, for a person who may end the wait"
-)]
-fn pause(duration: Duration) {
-    thread::sleep(duration);
 }
 
 #[expect(clippy::print_stderr, reason = "progress for the person who waits")]
@@ -167,142 +152,6 @@ fn progress(shadow: &Value) {
         member(shadow, "requests"),
         bounded(shadow, "clients"),
     );
-}
-
-pub(super) fn purges(args: &PurgesArgs) -> Result<ExitCode, Failure> {
-    let client = args.target.client()?;
-    let Some(id) = &args.id else {
-        let purges = client.get("/admin/v1/keys/purges")?;
-        match args.output.output {
-            Output::Json => print_json(&purges),
-            Output::Table => print_purges(&purges),
-        }
-        return Ok(ExitCode::SUCCESS);
-    };
-    if !id.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') {
-        return Err(Failure::Usage(format!("{id:?} is no purge id")));
-    }
-    loop {
-        let purge = one_purge(&client, id, args.output.output)?;
-        match args.output.output {
-            Output::Json => print_json(&purge),
-            Output::Table => print_purge(&purge),
-        }
-        if !args.watch || is_over(&purge) {
-            return Ok(ExitCode::SUCCESS);
-        }
-        pause(WATCH_LOOK);
-    }
-}
-
-/// A purge with its first clients, or as JSON with all of them.
-fn one_purge(client: &AdminClient, id: &str, output: Output) -> Result<Value, Failure> {
-    let path = format!("/admin/v1/keys/purges/{id}");
-    if output == Output::Table {
-        return client.get(&format!("{path}?limit={TABLE_CLIENTS}"));
-    }
-    let mut purge = client.get(&format!("{path}?limit=1000"))?;
-    while let Some(after) = member(member(&purge, "recovery"), "next_after").as_str() {
-        let next = client.get(&format!("{path}?limit=1000&after={}", escaped(after)))?;
-        append(&mut purge, next);
-    }
-    Ok(purge)
-}
-
-/// Adds the clients of a further page.
-fn append(purge: &mut Value, next: Value) {
-    let of = |mut purge: Value| purge.get_mut("recovery").map(Value::take);
-    let (Some(all), Some(mut more)) = (purge.get_mut("recovery"), of(next)) else {
-        return;
-    };
-    let rest = more.get_mut("clients").map(Value::take);
-    if let (Some(Value::Array(clients)), Some(Value::Array(rest))) = (all.get_mut("clients"), rest)
-    {
-        clients.extend(rest);
-    }
-    if let Some(members) = all.as_object_mut() {
-        match more.get("next_after") {
-            Some(after) => drop(members.insert("next_after".to_owned(), after.clone())),
-            None => drop(members.remove("next_after")),
-        }
-    }
-}
-
-fn escaped(text: &str) -> String {
-    text.bytes().map(|byte| format!("%{byte:02X}")).collect()
-}
-
-/// Whether every client that the purge broke is back, and it broke one.
-fn is_over(purge: &Value) -> bool {
-    let recovery = member(purge, "recovery");
-    let affected = number(recovery, "affected").unwrap_or_default();
-    affected > 0 && number(recovery, "recovered") == Some(affected)
-}
-
-fn print_purges(purges: &Value) {
-    say(&format!(
-        "{:<36} {:<24} {:>4} {:>8} {:>9} {:>9} {:>9}",
-        "PURGE", "COMMITTED", "KEYS", "AFFECTED", "NEW TOKEN", "RECOVERED", "FAILURES"
-    ));
-    for purge in member(purges, "purges").as_array().into_iter().flatten() {
-        let recovery = member(purge, "recovery");
-        say(&format!(
-            "{:<36} {:<24} {:>4} {:>8} {:>9} {:>9} {:>9}",
-            text(purge, "purge_id"),
-            text(purge, "committed_at"),
-            member(purge, "kids").as_array().map_or(0, Vec::len),
-            member(recovery, "affected").to_string(),
-            member(recovery, "got_new_token").to_string(),
-            member(recovery, "recovered").to_string(),
-            member(recovery, "failures").to_string(),
-        ));
-    }
-}
-
-fn print_purge(purge: &Value) {
-    let recovery = member(purge, "recovery");
-    say(&format!(
-        "purge {} at {}, over since {}; verifiers elsewhere may use a cached JWKS until {}",
-        text(purge, "purge_id"),
-        text(purge, "committed_at"),
-        text(purge, "drained_at"),
-        text(purge, "external_verifiers_until"),
-    ));
-    say(&format!(
-        "it broke {} clients with {} requests; {} got a new token, {} are back",
-        member(recovery, "affected"),
-        member(recovery, "failures"),
-        member(recovery, "got_new_token"),
-        member(recovery, "recovered"),
-    ));
-    if number(recovery, "unlisted_failures").unwrap_or_default() > 0 {
-        say(&format!(
-            "and {} requests of more clients than are remembered",
-            member(recovery, "unlisted_failures")
-        ));
-    }
-    let clients = member(recovery, "clients").as_array();
-    let Some(clients) = clients.filter(|clients| !clients.is_empty()) else {
-        return;
-    };
-    say(&format!(
-        "{:<32} {:>8} {:<24} {:<24} {:<24} BACK SINCE",
-        "CLIENT", "FAILURES", "FIRST FAILURE", "LAST FAILURE", "NEW TOKEN"
-    ));
-    for client in clients {
-        say(&format!(
-            "{:<32} {:>8} {:<24} {:<24} {:<24} {}",
-            text(client, "client_id"),
-            member(client, "failures"),
-            text(client, "first_failure_at"),
-            text(client, "last_failure_at"),
-            text(client, "new_token_at"),
-            text(client, "recovered_at"),
-        ));
-    }
-    if recovery.get("next_after").is_some() {
-        say("and more; --output json lists all");
-    }
 }
 
 /// A number of clients; with a mark when some were counted more than once.

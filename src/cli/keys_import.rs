@@ -11,18 +11,11 @@ use crate::keygen::import::{ForeignKey, MAX_PEM_BYTES};
 
 use super::admin_client::AdminTarget;
 use super::exit::Failure;
-use super::keys::{OutputFormat, print_set};
+use super::keys::print_set;
+use super::out::shown;
+use super::value::OutputFormat;
 
 #[derive(Debug, Args)]
-#[command(after_help = "\
-Examples:
-  portcullis keys import --pem old-key.pem --kid 2024-key --max-ttl 1h \\
-      --legacy-iss https://old.example --legacy-aud old-api --legacy-typ JWT
-  portcullis keys import --pem old-key.pem --max-ttl 1h --active
-
-Without --active only the public half leaves this machine; a PEM file with BEGIN PUBLIC KEY will do.
-The key verifies until every token that the former system may have issued has expired.
-With --active it signs from now on, and the active key so far becomes deprecated.")]
 pub(super) struct ImportArgs {
     #[command(flatten)]
     target: AdminTarget,
@@ -32,7 +25,7 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     pem: PathBuf,
     /// The name that its tokens carry as `kid`; its RFC 7638 thumbprint by default
-    #[arg(long, value_name = "KID")]
+    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     kid: Option<String>,
     /// Longest life time of the tokens it signed: 1s to 24h
     #[arg(long, value_name = "DURATION")]
@@ -91,7 +84,11 @@ pub(super) fn run(args: &ImportArgs) -> Result<ExitCode, Failure> {
     } else {
         "to verify only"
     };
-    print_set(&set, args.output, &format!("imported {kid}, {role}"));
+    print_set(
+        &set,
+        args.output,
+        &format!("imported {}, {role}", shown(&kid)),
+    );
     Ok(ExitCode::SUCCESS)
 }
 

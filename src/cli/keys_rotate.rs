@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 
 use super::admin_client::{AdminClient, AdminTarget};
 use super::exit::Failure;
-use super::keys::{Output, OutputFormat, member, number, print_json, print_keys, text};
-use super::out::say;
+use super::keys::print_keys;
+use super::out::{say, shown};
+use super::value::{Output, OutputFormat, joined, member, number, plain, print_json, text};
 
 #[derive(Debug, Args)]
 pub(super) struct RotateArgs {
@@ -25,7 +26,12 @@ pub(super) struct RotateArgs {
     #[arg(long, value_name = "N")]
     seen_revision: Option<u64>,
     /// With --purge: end this key alone (may be repeated)
-    #[arg(long = "kid", value_name = "KID", requires = "purge")]
+    #[arg(
+        long = "kid",
+        value_name = "KID",
+        requires = "purge",
+        allow_hyphen_values = true
+    )]
     kids: Vec<String>,
     /// With --kid of the active key: trust the pending key, which becomes active
     #[arg(long, requires = "kids")]
@@ -128,7 +134,7 @@ fn confirm(kids: &[String]) -> Result<(), Failure> {
 }
 
 fn print_rotation(answer: &Value) {
-    let kind = if text(answer, "kind") == "purge" {
+    let kind = if plain(answer, "kind") == "purge" {
         "Rotate and purge"
     } else {
         "Rotate"
@@ -148,7 +154,8 @@ fn print_rotation(answer: &Value) {
     }
     if let Some(unseen) = answer.get("unseen") {
         say(&format!(
-            "it also ended keys that are newer than the revision you had seen: {unseen}"
+            "it also ended keys that are newer than the revision you had seen: {}",
+            shown(&unseen.to_string())
         ));
     }
     print_keys(answer);
@@ -158,11 +165,12 @@ fn print_rotation(answer: &Value) {
     };
     match member(receipt, "drained_at").as_str() {
         Some(at) => say(&format!(
-            "over since {at}: no worker of this gateway holds a purged key"
+            "over since {}: no worker of this gateway holds a purged key",
+            shown(at)
         )),
         None => say(&format!(
             "NOT over: still held by {}",
-            member(receipt, "still_held_by")
+            joined(receipt, "still_held_by")
         )),
     }
     say(&format!(

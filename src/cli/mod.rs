@@ -1,4 +1,8 @@
-//! The command line: one file per noun. Human text on a terminal, `--output json` for scripts.
+//! The command line: one file per noun. Tables for people, `--output json` for scripts.
+//!
+//! Invariants: what comes from outside reaches a terminal escaped (`out`); a secret or a token is
+//! never taken from an argument; what every command teaches in its `--help` stands in one table
+//! (`teach`), from which the manual pages and `docs/cli.md` are made as well.
 //!
 //! Exit codes: 0 done, 1 failed, 2 bad configuration or usage, 3 store not initialised or not
 //! usable, 4 cannot bind, 5 store locked.
@@ -18,17 +22,28 @@ mod init;
 mod keys;
 mod keys_impact;
 mod keys_import;
+mod keys_purges;
 mod keys_rotate;
+mod logs;
+mod man;
+mod openapi;
 mod out;
 mod rehearse;
 mod reseal;
 mod serve;
+mod status;
 mod store;
+mod table;
+mod teach;
+mod token;
+mod value;
+mod watch;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{FromArgMatches as _, Parser, Subcommand};
 
 use crate::config::Config;
 
@@ -37,24 +52,11 @@ use exit::Failure;
 /// A reverse-proxy authentication gateway: issues OAuth 2.0 access tokens, verifies them in front
 /// of your services, and rotates or purges its signing keys without breaking anybody by surprise.
 #[derive(Debug, Parser)]
-#[command(name = "portcullis", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "portcullis", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
 }
-
-const EXIT_CODES: &str = "\
-Exit codes:
-  0  done
-  1  failed; the message says why
-  2  bad configuration or usage
-  3  the store is not initialised or cannot be used
-  4  an address cannot be listened on
-  5  the store is locked by another process
-
-Start here:
-  portcullis init     make keys, an admin token and client secrets
-  portcullis serve    run the gateway";
 
 /// The configuration file, for every command that needs one.
 #[derive(Clone, Debug, clap::Args)]
@@ -93,10 +95,27 @@ enum Command {
     Audit(audit::AuditCommand),
     /// List clients, shut them out, end their tokens, make new ones; hash a client secret
     Clients(clients::ClientsCommand),
+    /// Get an access token, read one, or learn why one is refused
+    Token(token::TokenCommand),
+    /// Show how the gateway, its store and its upstreams are
+    ///
+    /// Errors and warnings come first, each with what is wrong and what to do.
+    Status(status::StatusArgs),
+    /// Show the log lines behind the Log ID of an error answer
+    ///
+    /// A gateway remembers its last lines; name its log file with --file for older ones.
+    Logs(logs::LogsArgs),
     /// Rehearse rotations, purges and crashes on scratch keys; print the verdict of each invariant
     Rehearse(rehearse::RehearseCommand),
-    /// Print the completion script of a shell, or the manual page
+    /// Print the OpenAPI 3.1 document of the admin API
+    ///
+    /// The same as GET /admin/v1/openapi.json of a running gateway; needs neither gateway nor
+    /// configuration.
+    Openapi,
+    /// Print the completion script of a shell
     Completions(completions::CompletionsCommand),
+    /// Print the manual page, or write one for every command
+    Man(man::ManCommand),
     /// Run the echo upstream of the demo alone
     #[command(hide = true)]
     Echo(echo::EchoCommand),
@@ -106,7 +125,10 @@ enum Command {
 #[must_use]
 pub fn run() -> ExitCode {
     harden::no_core_dumps();
-    let cli = match Cli::try_parse() {
+    let parsed = teach::command()
+        .try_get_matches()
+        .and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version are no errors; usage errors are 2, which is clap's code as well.
@@ -123,8 +145,13 @@ pub fn run() -> ExitCode {
         Command::Store(command) => store::run(&command),
         Command::Audit(command) => audit::run(&command),
         Command::Clients(command) => clients::run(&command),
+        Command::Token(command) => token::run(&command),
+        Command::Status(args) => status::run(&args),
+        Command::Logs(args) => logs::run(&args),
         Command::Rehearse(command) => rehearse::run(&command),
+        Command::Openapi => openapi::run(),
         Command::Completions(command) => completions::run(&command),
+        Command::Man(command) => man::run(&command),
         Command::Echo(command) => echo::run(&command),
     };
     match result {

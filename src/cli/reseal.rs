@@ -13,19 +13,9 @@ use crate::store::{FileStore, Keyring};
 
 use super::admin_client::AdminTarget;
 use super::exit::Failure;
-use super::keys::{Output, OutputFormat, member, print_json, text};
 use super::out::{complain, say};
 use super::serve::{file_store, small_runtime};
-
-pub(super) const AFTER_HELP: &str = "\
-To change the key-encryption key:
-  portcullis keys reseal --new-kek     a file that `portcullis init` made: a new key is put in front
-  portcullis keys reseal               your own file: put the new key (32 random bytes in base64url)
-                                       into its first line, leave the old ones below, then run this
-Afterwards only old lines of the audit log, and old backups, need the older keys. See docs/store.md.
-
-Exit codes: 0 done or nothing to do, 1 refused, 3 the store cannot be used, 5 --offline while a
-gateway runs.";
+use super::value::{Output, OutputFormat, joined, member, print_json, text};
 
 #[derive(Debug, Args)]
 pub(super) struct ResealArgs {
@@ -102,17 +92,12 @@ fn print(answer: &Value) {
             "nothing changed: everything lies under the key-encryption key {kek} already"
         ));
     }
-    let older: Vec<&str> = member(answer, "older_key_encryption_keys")
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_str)
-        .collect();
+    let older = joined(answer, "older_key_encryption_keys");
     if !older.is_empty() {
         say(&format!(
             "only old lines of the audit log, and old backups, still need {}: keep these keys as long \
              as you want to check or restore those, then remove their lines from the file",
-            older.join(", ")
+            older
         ));
     }
     print_demand(answer);

@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal as _;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -76,6 +77,13 @@ pub(super) fn serve(
         "schedule",
         Schedule {
             lifecycle: Arc::clone(&app.lifecycle),
+            stop: Arc::clone(&stop),
+        },
+    ));
+    server.add_service(background_service(
+        "watch",
+        Watch {
+            watching: Mutex::new(Some(Box::pin(app.watch()))),
             stop: Arc::clone(&stop),
         },
     ));
@@ -158,6 +166,10 @@ fn add_listeners(
     let clients = Room::of(descriptors.clients);
     let (services, threads) = config.server.spread();
     let spread = Spread { services, threads };
+    let proxy_shared = Shared {
+        refusals: app.proxy_refusals(),
+        ..shared.clone()
+    };
     let limit = config.limits.max_connections_per_address;
     let (proxies, others) = addresses(config);
     check_sockets(&proxies, services, &others)?;
@@ -176,7 +188,7 @@ fn add_listeners(
         let conf = Arc::clone(&server.configuration);
         let plain_text = listener.plain_text.clone();
         let sources = Sources::within(&clients, limit, move |peer| plain_text.admits(peer));
-        for service in proxy_listeners(&conf, &spec, spread, &sources, shared, make)? {
+        for service in proxy_listeners(&conf, &spec, spread, &sources, &proxy_shared, make)? {
             server.add_service(service);
         }
     }
@@ -262,10 +274,15 @@ pub(super) fn tls_specs(config: &Config) -> Vec<TlsSpec> {
         .collect()
 }
 
-/// In order: the application goes, and with it the store and its lock; then the log is flushed.
+/// In order: the application goes, and with it the store and its lock; then what keeps records is
+/// flushed, the log last.
 fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
+    let records = app.records();
     vec![
         Finish::new("unlock the store", move || drop(app)),
+        Finish::new("flush the access log and the traces", move || {
+            records.flush(FLUSH_PATIENCE);
+        }),
         Finish::new("flush the log", move || {
             log.event(Level::Info, "stopped", "the gateway has stopped")
                 .emit();
@@ -290,6 +307,32 @@ impl BackgroundService for Schedule {
             let _stopped = watch.wait_for(|stop| *stop).await;
         };
         scheduler::run(Arc::clone(&self.lifecycle), stopped).await;
+    }
+}
+
+/// Looks after the upstreams and at how everything is, on a thread of its own.
+struct Watch {
+    watching: Mutex<Option<Pin<Box<dyn Future<Output = ()> + Send>>>>,
+    stop: Arc<Stop>,
+}
+
+#[async_trait]
+impl BackgroundService for Watch {
+    async fn start(&self, _shutdown: ShutdownWatch) {
+        let watching = self
+            .watching
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(watching) = watching else {
+            return;
+        };
+        let mut watch = self.stop.watch();
+        tokio::select! {
+            () = watching => {}
+            // An error means that the server is gone, which is a stop as well.
+            _ = watch.wait_for(|stop| *stop) => {}
+        }
     }
 }
 

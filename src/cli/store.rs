@@ -34,14 +34,6 @@ enum StoreVerb {
     ///
     /// Without --accept-rollback it only shows what it found. A backup of the whole directory,
     /// followed by `keys rotate --purge`, is the better remedy where there is one.
-    #[command(after_help = "\
-Every key of the previous generation dies, as if purged, and fresh ones take over: nobody can say
-what happened to them since. Clients ask for new tokens. --keep-keys spares them; keys that the audit
-log says ended later die all the same.
-Stop the gateway first; run it as the user that runs the gateway. See docs/store.md.
-
-Exit codes: 0 recovered, 1 nothing to recover or not confirmed, 3 nothing to recover from, 5 a gateway
-runs.")]
     Recover(RecoverArgs),
 }
 

@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -51,8 +52,15 @@ impl Client {
 
 /// `client_id` (RFC 6749 appendix A.1): 1 to 128 printable ASCII characters, no space at the ends,
 /// and no `:`, which ends it in HTTP Basic.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend(
+    "minLength" = 1,
+    "maxLength" = MAX_CLIENT_ID,
+    "pattern" = "^[!-9;-~]([ -9;-~]*[!-9;-~])?$"
+))]
 pub struct ClientId(String);
 
 /// A text that cannot be a client id. Never shows it.

@@ -1,7 +1,7 @@
 //! The configuration that the product runs with: complete, within bounds, free of contradictions.
 //!
 //! Built by [`Config::parse`] alone and never written back. No `Debug` output of anything here
-//! shows a secret. Imports the plain data types of `keys`, `token` and `gateway`.
+//! shows a secret. Imports the plain data types of `keys`, `token`, `telemetry` and `gateway`.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -13,6 +13,7 @@ use crate::gateway::routes::Route;
 use crate::gateway::upstreams::UpstreamSpec;
 use crate::keys::Algorithm;
 use crate::keys::timing::Timing;
+use crate::telemetry::{AccessLogSettings, TraceSettings};
 use crate::token::CacheLimits;
 
 use super::net::Cidr;
@@ -40,6 +41,10 @@ pub struct Config {
     pub server: ServerSettings,
     /// Log output.
     pub log: LogSettings,
+    /// The access log; `None` when it is off.
+    pub access_log: Option<AccessLogSettings>,
+    /// Traces; `None` when they are off.
+    pub tracing: Option<TraceSettings>,
 }
 
 /// Where connections are taken. No two of the addresses overlap.
@@ -283,6 +288,9 @@ impl ServerSettings {
 pub struct LogSettings {
     /// How a line looks.
     pub format: LogFormat,
+    /// How many of the newest lines are kept in memory for `GET logs`: of level warn and error, and as
+    /// many others that have a Log ID.
+    pub ring_lines: usize,
 }
 
 /// How a log line looks.

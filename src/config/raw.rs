@@ -33,6 +33,8 @@ section!(RawConfig {
     limits: RawLimits,
     server: RawServer,
     log: RawLog,
+    access_log: WordOr<RawAccessLog>,
+    tracing: WordOr<RawTracing>,
 });
 
 section!(RawListeners {
@@ -118,6 +120,12 @@ section!(RawUpstream {
     connect_timeout: Scalar,
     read_timeout: Scalar,
     write_timeout: Scalar,
+    health_check: WordOr<RawHealthCheck>,
+});
+
+section!(RawHealthCheck {
+    interval: Scalar,
+    timeout: Scalar,
 });
 
 section!(RawUpstreamTls {
@@ -171,4 +179,26 @@ section!(RawServer {
     token_cache_bytes: Scalar,
 });
 
-section!(RawLog { format: Scalar });
+section!(RawLog {
+    format: Scalar,
+    ring_lines: Scalar,
+});
+
+section!(RawAccessLog {
+    format: Scalar,
+    target: Scalar,
+    sample_successes: Scalar,
+});
+
+section!(RawTracing {
+    otlp: RawOtlp,
+    sample_ratio: Scalar,
+});
+
+section!(RawOtlp {
+    endpoint: Scalar,
+    protocol: Scalar,
+    headers_file: Scalar,
+    ca_file: Scalar,
+    timeout: Scalar,
+});

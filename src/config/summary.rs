@@ -4,6 +4,7 @@ use std::fmt::{self, Write as _};
 
 use crate::gateway::routes::{Auth, PathRule, Route};
 use crate::keys::timing::IsolationGrace;
+use crate::telemetry::AccessFormat;
 
 use super::config::{
     AdminTokenSource, ClientSecretSource, Config, LogFormat, PlainText, ProxyListener,
@@ -175,6 +176,10 @@ impl Config {
                         in_words(upstream.read_timeout),
                         in_words(upstream.write_timeout)
                     ),
+                    upstream.health_check.map_or_else(
+                        || "not checked".to_owned(),
+                        |check| format!("checked every {}", in_words(check.interval)),
+                    ),
                 ]
             })
             .collect();
@@ -237,9 +242,36 @@ impl Config {
                     ),
                 ),
                 row("log format", format.to_owned()),
+                row("log lines kept in memory", self.log.ring_lines.to_string()),
+                row("access log", access_log_in_words(self)),
+                row("traces", traces_in_words(self)),
             ],
         )
     }
+}
+
+fn access_log_in_words(config: &Config) -> String {
+    config.access_log.as_ref().map_or_else(
+        || "off".to_owned(),
+        |log| {
+            let format = match log.format {
+                AccessFormat::Json => "json",
+                AccessFormat::Common => "common",
+            };
+            let share = log.sample_successes.as_f64();
+            format!("{format} to {}, successes × {share}", log.target)
+        },
+    )
+}
+
+fn traces_in_words(config: &Config) -> String {
+    config.tracing.as_ref().map_or_else(
+        || "off".to_owned(),
+        |traces| {
+            let share = traces.sample_ratio.as_f64();
+            format!("× {share} to {}", traces.endpoint)
+        },
+    )
 }
 
 fn workers_in_words(server: &ServerSettings) -> String {

@@ -1,4 +1,4 @@
-//! The issuer's URL, and the hosts and paths of routes: text → value, each with its rule. Imports
+//! The URLs of the issuer and of a collector, and the hosts and paths of routes: text → value, each with its rule. Imports
 //! only the error type, `net` and `units`.
 
 use super::error::Broken;
@@ -42,6 +42,42 @@ pub(super) fn issuer_url(text: &str) -> Result<String, Broken> {
         canonical_path(path)?;
     }
     Ok(text.to_owned())
+}
+
+/// A collector of traces: `http(s)://host[:port][/path]`, completed by the path that the protocol
+/// names when there is none.
+pub(super) fn collector(text: &str) -> Result<String, Broken> {
+    const RULE: &str =
+        "an absolute http or https URL without user, query and fragment, at most 512 characters";
+    let wrong = |fix: &'static str| Err(Broken::new(RULE, fix));
+    let Some(rest) = text
+        .strip_prefix("https://")
+        .or_else(|| text.strip_prefix("http://"))
+    else {
+        return wrong("begin it with `http://` or `https://`");
+    };
+    let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+    if authority.contains('@') {
+        return wrong("put credentials into a `headers_file`");
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let port_is_good = port.is_none_or(|port| units::digits::<u16>(port).is_some_and(|p| p != 0));
+    if text.len() > 512 || !port_is_good || !is_host(host) {
+        return wrong("write a host name or an IP address, and a port from 1 to 65535 if any");
+    }
+    if !path
+        .bytes()
+        .all(|b| b.is_ascii_graphic() && b != b'?' && b != b'#')
+    {
+        return wrong("remove the query, the fragment, spaces and what is not ASCII");
+    }
+    Ok(match path {
+        "" | "/" => format!("{}/v1/traces", text.trim_end_matches('/')),
+        _ => text.to_owned(),
+    })
 }
 
 /// The host a route takes: `None` for `*`, otherwise in lower case.

@@ -3,25 +3,23 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use http::Uri;
-use http::header::AUTHORIZATION;
-use http::uri::PathAndQuery;
-use pingora::http::RequestHeader;
 use pingora::proxy::Session;
 use pingora::{Error, ErrorType, Result};
 
 use crate::lifecycle::published::Permit;
-use crate::lifecycle::recovery::KeyRecovery;
-use crate::lifecycle::{Snapshot, state_label};
-use crate::telemetry::{CacheLookup, Disposition, KeySeries, KeyStateLabel, Level, RouteMetrics};
-use crate::token::{self, Claims, Effort, Refused, Rejection, RouteRules};
+use crate::lifecycle::state_label;
+use crate::telemetry::{
+    AuthStep, CacheLookup, ClientName, KID_BYTES, KeyStateLabel, RouteMetrics, Short, Step,
+};
+use crate::token::{self, Claims, Effort, RouteRules};
 
 use super::context::RequestContext;
+use super::denial::Denial;
 use super::limits::host_of;
-use super::path::PathError;
-use super::reply::Reply;
+use super::records::{CLIENT_GONE, STREAM_CUT};
 use super::routes::Auth;
-use super::{Gateway, LocalEndpoints, PreparedRoute, bearer, path};
+use super::target::{has_many_credentials, rewrite_path, target};
+use super::{Gateway, LocalEndpoints, PreparedRoute, bearer};
 
 /// An answer that goes on for longer than this is a stream.
 const STREAM_AGE: Duration = Duration::from_secs(1);
@@ -32,16 +30,8 @@ struct Admission {
     permit: Permit,
     state: KeyStateLabel,
     lookup: CacheLookup,
-}
-
-/// A refusal, owned, so that the snapshot is let go before anything is awaited.
-pub(super) struct Denial {
-    pub(super) rejection: Rejection,
-    pub(super) kid: Option<String>,
-    client_id: Option<String>,
-    alarm: Option<&'static str>,
-    lookup: CacheLookup,
-    purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
+    /// Its key, when somebody keeps records.
+    kid: Option<Short<KID_BYTES>>,
 }
 
 impl Gateway {
@@ -58,9 +48,19 @@ impl Gateway {
         ctx: &mut RequestContext,
         local: &LocalEndpoints,
     ) -> Result<bool> {
-        ctx.local = true;
+        ctx.local = Some(local.name);
         ctx.in_flight = Some(local.metrics.in_flight());
-        local.bridge.serve(session.as_downstream_mut(), None).await;
+        let served = local.bridge.serve(session.as_downstream_mut(), None).await;
+        if let Some(note) = served.note {
+            ctx.told.log_id = note.log_id;
+            ctx.told.reason = note.reason;
+            ctx.told.kid = note.kid.map(Short::new);
+            ctx.told.client = note.client_id.map_or(ClientName::Unknown, ClientName::Text);
+            ctx.told.issue = note.work.map(|(began, took)| Step { began, took });
+        }
+        if !served.complete {
+            ctx.told.reason.get_or_insert(CLIENT_GONE);
+        }
         Ok(true)
     }
 
@@ -135,17 +135,25 @@ impl Gateway {
             Ok(admission) => admission.lookup,
             Err(denial) => denial.lookup,
         };
-        self.parts
-            .metrics
-            .auth_duration(lookup, started.elapsed().as_secs_f64());
+        let took = started.elapsed();
+        self.parts.metrics.auth_duration(lookup, took.as_secs_f64());
+        ctx.told.auth = Some(AuthStep {
+            step: Step {
+                began: started,
+                took,
+            },
+            lookup,
+        });
         match verdict {
             Ok(admission) => {
                 prepared.metrics.allowed(admission.state);
+                ctx.told.key_state = Some(admission.state);
+                ctx.told.kid = admission.kid;
                 ctx.admitted = Some((admission.claims, admission.permit));
                 Ok(false)
             }
             Err(denial) => {
-                self.refuse_token(session, ctx, prepared, rules, &denial, limited)
+                self.refuse_token(session, ctx, prepared, rules, denial, limited)
                     .await
             }
         }
@@ -169,6 +177,9 @@ impl Gateway {
                         permit: snapshot.permit(accepted.key.index, &accepted.claims, route, now),
                         state: state_label(accepted.key.state),
                         lookup: lookup(accepted.cached),
+                        kid: self
+                            .keeps_records()
+                            .then(|| Short::new(accepted.key.kid.as_str())),
                         claims: accepted.claims,
                     };
                     self.parts
@@ -181,64 +192,18 @@ impl Gateway {
         })
     }
 
-    async fn refuse_token(
-        &self,
-        session: &mut Session,
-        ctx: &mut RequestContext,
-        prepared: &PreparedRoute,
-        rules: &RouteRules,
-        denial: &Denial,
-        limited: Option<Duration>,
-    ) -> Result<bool> {
-        match &denial.purged {
-            Some((series, recovery)) => {
-                prepared.metrics.denied_by_purge(series);
-                if let (Some(recovery), Some(client)) = (recovery, &denial.client_id) {
-                    recovery.failed(client, self.parts.clock.now());
-                }
-            }
-            None => prepared.metrics.denied(denial.rejection),
-        }
-        let reason = denial.rejection.as_str();
-        let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
-        let log_id = disposition.log_id();
-        ctx.log_id = Some(log_id);
-        if let Disposition::Own(_) = disposition {
-            let (level, message) = match denial.alarm {
-                Some(alarm) => (Level::Error, alarm),
-                None => (Level::Info, "a request was refused"),
-            };
-            self.parts
-                .log
-                .event(level, "request_denied", message)
-                .log_id(log_id)
-                .field("reason", reason)
-                .field("status", denial.rejection.answer().status)
-                .field("route", prepared.route.name.as_str())
-                .field("kid", denial.kid.as_deref().unwrap_or("unknown"))
-                .outside("client_id", denial.client_id.as_deref().unwrap_or_default())
-                .outside("method", session.req_header().method.as_str())
-                .outside("path", session.req_header().uri.path())
-                .field("peer", session.client_addr().map(ToString::to_string))
-                .emit();
-        }
-        let reply = Reply::rejection(denial.rejection, &self.parts.realm, rules, log_id)
-            .after(limited.filter(|_wait| denial.rejection == Rejection::RateLimited));
-        reply.send(session).await.map(|()| true)
-    }
-
     pub(super) fn metrics_of(&self, session: &Session, ctx: &RequestContext) -> &Arc<RouteMetrics> {
         match (self.route(ctx), ctx.local) {
             (Some(prepared), _) => &prepared.metrics,
-            (None, true) => self
+            (None, Some(_)) => self
                 .local_endpoint(session)
                 .map_or(&self.unmatched, |local| &local.metrics),
-            (None, false) => &self.unmatched,
+            (None, None) => &self.unmatched,
         }
     }
 }
 
-const fn lookup(cached: bool) -> CacheLookup {
+pub(super) const fn lookup(cached: bool) -> CacheLookup {
     if cached {
         CacheLookup::Hit
     } else {
@@ -246,42 +211,11 @@ const fn lookup(cached: bool) -> CacheLookup {
     }
 }
 
-impl Denial {
-    const fn of(rejection: Rejection) -> Self {
-        Self {
-            rejection,
-            kid: None,
-            client_id: None,
-            alarm: None,
-            lookup: CacheLookup::None,
-            purged: None,
-        }
-    }
-
-    fn under(snapshot: &Snapshot, refused: Refused<'_>) -> Self {
-        let purged = refused
-            .tombstone
-            .filter(|_| refused.rejection == Rejection::KeyPurged)
-            .and_then(|index| {
-                let recovery = snapshot.recoveries.get(index).cloned().flatten();
-                Some((snapshot.tombstone_series.get(index)?.clone(), recovery))
-            });
-        Self {
-            rejection: refused.rejection,
-            kid: refused.kid.map(ToString::to_string),
-            client_id: refused.client_id,
-            alarm: refused.alarm,
-            lookup: lookup(refused.cached),
-            purged,
-        }
-    }
-}
-
 impl RequestContext {
     /// Ends a stream that a purged key opened, at its next chunk. A request that still waits for
     /// its answer, or gets a short one, is left to finish: its caller would count a refusal that no
     /// metric shows.
-    pub(super) fn check_not_purged(&self) -> Result<()> {
+    pub(super) fn check_not_purged(&mut self) -> Result<()> {
         let is_stream = self
             .answered
             .is_some_and(|since| since.elapsed() > STREAM_AGE);
@@ -292,60 +226,10 @@ impl RequestContext {
                     "the key that opened this stream was purged",
                 );
                 cut.as_down();
+                self.told.reason = Some(STREAM_CUT);
                 Err(cut)
             }
             _ => Ok(()),
         }
     }
-}
-
-/// The canonical path, when it is not what would be forwarded already. The raw target is looked at
-/// and not only what the parser made of it: `admin/x` parses as a host with the path `/`, and would
-/// be forwarded as it came.
-fn target(request: &RequestHeader) -> std::result::Result<Option<String>, PathError> {
-    let raw = request.raw_path();
-    let is_absolute = ["http://", "https://"].into_iter().any(|scheme| {
-        raw.get(..scheme.len())
-            .is_some_and(|start| start.eq_ignore_ascii_case(scheme.as_bytes()))
-    });
-    if !raw.starts_with(b"/") && !is_absolute {
-        return Err(PathError::NotOrigin);
-    }
-    let path = request.uri.path();
-    let canonical = path::canonical(path)?;
-    // Towards an origin a target has origin form (RFC 9112 §3.2.1).
-    Ok(canonical.or_else(|| is_absolute.then(|| path.to_owned())))
-}
-
-fn has_many_credentials(session: &Session) -> bool {
-    session
-        .req_header()
-        .headers
-        .get_all(AUTHORIZATION)
-        .iter()
-        .nth(1)
-        .is_some()
-}
-
-fn rewrite_path(session: &mut Session, canonical: &str) -> Result<()> {
-    let uri = &session.req_header().uri;
-    let query = uri
-        .query()
-        .map(|query| format!("?{query}"))
-        .unwrap_or_default();
-    let not_a_uri = || {
-        Error::explain(
-            ErrorType::HTTPStatus(400),
-            "the request target is not a URI",
-        )
-    };
-    // On HTTP/2 the authority stays: it becomes the Host.
-    let mut parts = uri.clone().into_parts();
-    let target: PathAndQuery = format!("{canonical}{query}")
-        .parse()
-        .map_err(|_invalid| not_a_uri())?;
-    parts.path_and_query = Some(target);
-    let uri = Uri::from_parts(parts).map_err(|_invalid| not_a_uri())?;
-    session.req_header_mut().set_uri(uri);
-    Ok(())
 }

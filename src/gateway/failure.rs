@@ -10,13 +10,17 @@ use super::Gateway;
 use super::body::CRUMBLED;
 use super::context::RequestContext;
 use super::path::PathError;
+use super::records::CLIENT_GONE;
 use super::reply::Reply;
+
+/// Reason of a request that its upstream did not answer well.
+pub(super) const UPSTREAM_FAILED: &str = "upstream_failed";
 
 /// Reasons for the summary line of an overload.
 pub const REASONS: [&str; 5] = [
     "bad_request",
     "no_route",
-    "upstream_failed",
+    UPSTREAM_FAILED,
     "upstream_timeout",
     "internal",
 ];
@@ -28,16 +32,7 @@ impl Gateway {
         ctx: &mut RequestContext,
         error: PathError,
     ) -> Result<bool> {
-        let rule = match error {
-            PathError::NotOrigin => "the request target does not begin with a slash",
-            PathError::DotSegment => "the path has a dot segment",
-            PathError::EmptySegment => "the path has an empty segment",
-            PathError::Encoding => {
-                "the path has a percent-encoding that is broken or hides a special character"
-            }
-            PathError::Character => "the path has a character that is not allowed",
-        };
-        self.refuse_request(session, ctx, 400, rule).await
+        self.refuse_request(session, ctx, 400, error.rule()).await
     }
 
     /// Answers a request that is refused before its token is looked at.
@@ -63,9 +58,12 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
+        // When no connection came about that was noted already, and noting it again changes nothing.
+        self.note_failure(ctx, error);
         let (error_code, detail) = failure_answer(error);
         session.set_keepalive(None);
         if error_code == 0 {
+            ctx.told.reason.get_or_insert(CLIENT_GONE);
             return FailToProxy {
                 error_code,
                 can_reuse_downstream: false,
@@ -89,12 +87,11 @@ impl Gateway {
         detail: &'static str,
         cause: Option<&Error>,
     ) -> Result<()> {
-        let disposition = self
-            .parts
-            .denials
-            .note(self.parts.clock.now(), reason_of(status));
+        let reason = reason_of(status);
+        let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
         let log_id = disposition.log_id();
-        ctx.log_id = Some(log_id);
+        ctx.told.log_id = Some(log_id);
+        ctx.told.reason = Some(reason);
         if let Disposition::Own(_) = disposition {
             let route = self.route(ctx);
             let level = if status >= 500 {
@@ -140,7 +137,7 @@ impl Gateway {
 const fn reason_of(status: u16) -> &'static str {
     match status {
         404 => "no_route",
-        502 => "upstream_failed",
+        502 => UPSTREAM_FAILED,
         504 => "upstream_timeout",
         500..=599 => "internal",
         _ => "bad_request",

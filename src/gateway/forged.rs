@@ -11,7 +11,7 @@ use pingora::proxy::Session;
 use crate::token::Rejection;
 
 use super::Gateway;
-use super::admission::Denial;
+use super::denial::Denial;
 
 impl Gateway {
     /// How long the source of the request has to wait, when it is limited.

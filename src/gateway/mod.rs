@@ -7,96 +7,45 @@
 mod admission;
 pub mod bearer;
 mod body;
+mod checks;
 mod context;
+mod denial;
+pub mod explain;
 mod failure;
 mod forged;
+mod forwarding;
 mod identity_headers;
 pub mod limits;
+mod parts;
 mod path;
+mod records;
 mod reply;
 pub mod routes;
 pub mod sources;
+mod target;
 pub mod upstreams;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer as _};
 use pingora::{Error, ErrorType, Result};
 
-use crate::clock::Clock;
-use crate::http::{Bridge, ConnState};
-use crate::lifecycle::{Clients, Published};
-use crate::telemetry::{CodeClass, DenialLog, Log, Metrics, RouteMetrics};
+use crate::telemetry::{CodeClass, RouteMetrics, Step};
 
+pub use checks::UpstreamChecks;
 pub use context::RequestContext;
 pub use failure::REASONS;
 use identity_headers::IdentityHeaders;
-use limits::Limits;
+pub use parts::{GatewayParts, LocalEndpoints, PreparedRoute};
 use routes::Route;
-use sources::{Forgers, TrustedProxies};
-use upstreams::Upstream;
-
-/// What every worker of the gateway shares.
-pub struct GatewayParts {
-    /// Keys.
-    pub published: Arc<Published>,
-    /// Whose tokens are revoked.
-    pub clients: Arc<Clients>,
-    /// Routes in order, each with its upstream and metrics.
-    pub routes: Vec<PreparedRoute>,
-    /// Bounds.
-    pub limits: Limits,
-    /// Source addresses of forged tokens; `None` limits none.
-    pub forgers: Option<Forgers>,
-    /// `realm` of challenges: the issuer.
-    pub realm: String,
-    /// Wall time.
-    pub clock: Arc<dyn Clock>,
-    /// The log.
-    pub log: Log,
-    /// Decides whether a refusal gets a line of its own.
-    pub denials: DenialLog,
-    /// Metrics.
-    pub metrics: Arc<Metrics>,
-}
-
-impl fmt::Debug for GatewayParts {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GatewayParts")
-            .field("realm", &self.realm)
-            .finish_non_exhaustive()
-    }
-}
-
-/// A route with everything that a request needs of it, resolved at start.
-#[derive(Debug)]
-pub struct PreparedRoute {
-    /// As configured.
-    pub route: Route,
-    /// Where it goes.
-    pub upstream: Arc<Upstream>,
-    /// What it counts.
-    pub metrics: Arc<RouteMetrics>,
-}
-
-/// Endpoints of our own that a listener answers itself.
-#[derive(Clone, Debug)]
-pub struct LocalEndpoints {
-    /// Exact paths.
-    pub paths: Vec<String>,
-    /// Who answers.
-    pub bridge: Bridge,
-    /// What they count.
-    pub metrics: Arc<RouteMetrics>,
-}
+use sources::TrustedProxies;
 
 /// The proxy application of one worker on one listener.
 #[derive(Debug)]
@@ -176,6 +125,7 @@ impl ProxyHttp for Gateway {
         session: &mut Session,
         ctx: &mut RequestContext,
     ) -> Result<bool> {
+        self.begin_trace(session, ctx);
         if let Err(violation) = self
             .parts
             .limits
@@ -214,9 +164,13 @@ impl ProxyHttp for Gateway {
         ctx.upstream_started = Some(Instant::now());
         let no_endpoint =
             || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");
-        self.route(ctx)
-            .and_then(|route| route.upstream.next_peer())
-            .ok_or_else(no_endpoint)
+        let (place, peer) = self
+            .route(ctx)
+            .and_then(|route| route.upstream.next_peer(ctx.endpoint))
+            .ok_or_else(no_endpoint)?;
+        ctx.endpoint = Some(place);
+        ctx.endpoint_address = peer.address().as_inet().copied();
+        Ok(peer)
     }
 
     fn fail_to_connect(
@@ -226,6 +180,7 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
         mut error: Box<Error>,
     ) -> Box<Error> {
+        self.note_failure(ctx, &error);
         // Nothing was sent yet, so another endpoint may be tried whatever the method.
         error.set_retry(
             self.route(ctx)
@@ -248,7 +203,8 @@ impl ProxyHttp for Gateway {
         if let Some((claims, _)) = &ctx.admitted {
             identity_headers::set(request, &prepared.route.identity_headers, claims)?;
         }
-        forwarded_for(session, request)
+        forwarding::trace(ctx.trace, request)?;
+        forwarding::forwarded_for(session, request)
     }
 
     async fn response_filter(
@@ -270,11 +226,12 @@ impl ProxyHttp for Gateway {
             return Ok(());
         }
         ctx.answered = Some(Instant::now());
-        if let (Some(prepared), Some(since)) = (self.route(ctx), ctx.upstream_started.take()) {
-            prepared
-                .upstream
-                .metrics
-                .observe(since.elapsed().as_secs_f64());
+        self.note_answer(ctx);
+        if let (Some(prepared), Some(began)) = (self.route(ctx), ctx.upstream_started) {
+            let took = began.elapsed();
+            prepared.upstream.metrics.observe(took.as_secs_f64());
+            ctx.told.upstream = Some(Step { began, took });
+            ctx.upstream_started = None;
         }
         Ok(())
     }
@@ -306,22 +263,17 @@ impl ProxyHttp for Gateway {
     async fn logging(
         &self,
         session: &mut Session,
-        _error: Option<&Error>,
+        error: Option<&Error>,
         ctx: &mut RequestContext,
     ) {
-        // A client that left after `100 Continue` got no response.
-        let code = session
-            .response_written()
-            .filter(|header| !header.status.is_informational())
-            .map_or(CodeClass::None, |header| {
-                CodeClass::of(header.status.as_u16())
-            });
-        let metrics = self.metrics_of(session, ctx);
-        metrics.observe(
+        let code = records::status(session).map_or(CodeClass::None, CodeClass::of);
+        let total = ctx.started.elapsed();
+        self.metrics_of(session, ctx).observe(
             session.req_header().method.as_str(),
             code,
-            ctx.started.elapsed().as_secs_f64(),
+            total.as_secs_f64(),
         );
+        self.tell(session, ctx, total, error);
     }
 }
 
@@ -339,27 +291,4 @@ fn raw(session: &Session) -> Option<Bytes> {
         .as_downstream()
         .as_http1()
         .map(|h1| h1.get_headers_raw_bytes())
-}
-
-/// For a session that no guard made.
-fn address_of(session: &Session) -> Option<HeaderValue> {
-    let address = session.client_addr()?.as_inet()?.ip();
-    HeaderValue::try_from(address.to_string()).ok()
-}
-
-static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-
-/// What the client says about itself is replaced by what the connection says; other fields of that
-/// kind are stripped with the identity headers.
-fn forwarded_for(session: &Session, request: &mut RequestHeader) -> Result<()> {
-    let known = ConnState::with_current(|conn| conn.forwarded_for().cloned());
-    match known.unwrap_or_else(|| address_of(session)) {
-        Some(address) => request.insert_header("X-Forwarded-For", address)?,
-        None => drop(request.remove_header(&X_FORWARDED_FOR)),
-    }
-    let tls = session
-        .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some());
-    let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
-    request.insert_header("X-Forwarded-Proto", scheme)
 }

@@ -5,26 +5,34 @@
 
 use std::fmt::Write as _;
 
-use thiserror::Error;
-
 /// A path that may mean different things to different readers.
-#[derive(Clone, Copy, Debug, Error, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PathError {
     /// Not `/…` (RFC 9112 §3.2.1).
-    #[error("the request target does not begin with a slash")]
     NotOrigin,
     /// `.` or `..` as a segment.
-    #[error("the path has a dot segment")]
     DotSegment,
     /// `//`.
-    #[error("the path has an empty segment")]
     EmptySegment,
     /// A percent sign without two hexadecimal digits, or an encoded byte that changes meaning.
-    #[error("the path has a percent-encoding that is broken or hides a special character")]
     Encoding,
     /// A byte that has no place in a path (RFC 3986 §3.3), or `;`.
-    #[error("the path has a character that is not allowed")]
     Character,
+}
+
+impl PathError {
+    /// The rule, for the client and the log.
+    pub(super) const fn rule(self) -> &'static str {
+        match self {
+            Self::NotOrigin => "the request target does not begin with a slash",
+            Self::DotSegment => "the path has a dot segment",
+            Self::EmptySegment => "the path has an empty segment",
+            Self::Encoding => {
+                "the path has a percent-encoding that is broken or hides a special character"
+            }
+            Self::Character => "the path has a character that is not allowed",
+        }
+    }
 }
 
 /// The canonical form of `raw`; `None` when `raw` already is.

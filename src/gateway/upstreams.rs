@@ -4,19 +4,18 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use pingora::lb::LoadBalancer;
-use pingora::lb::selection::RoundRobin;
 use pingora::protocols::tls::CaType;
 use pingora::tls::RootCertStore;
-use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, Peer as _, PeerOptions};
+use pingora::upstreams::peer::{HttpPeer, HttpUpstreamRequestPolicy, PeerOptions};
 use pingora::utils::tls::{WrappedX509, parse_x509};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 use thiserror::Error;
 
-use crate::telemetry::UpstreamMetrics;
+use crate::telemetry::{EndpointHealth, UpstreamMetrics};
 
 /// How long an idle connection to an upstream is kept for the next request.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
@@ -36,6 +35,26 @@ pub struct UpstreamSpec {
     pub read_timeout: Duration,
     /// Time between two writes of a request.
     pub write_timeout: Duration,
+    /// How its endpoints are looked after; `None` for not at all: then none of them is ever left out.
+    pub health_check: Option<HealthCheck>,
+}
+
+/// How the endpoints of an upstream are looked after while no request tells how they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    /// Time between two checks of an endpoint.
+    pub interval: Duration,
+    /// Time for a connection, TLS handshake included.
+    pub timeout: Duration,
+}
+
+impl Default for HealthCheck {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(10),
+            timeout: Duration::from_secs(2),
+        }
+    }
 }
 
 /// TLS settings towards an upstream.
@@ -78,10 +97,12 @@ pub struct Upstream {
     pub name: String,
     /// Metrics.
     pub metrics: Arc<UpstreamMetrics>,
-    /// Chooses among several endpoints.
-    balancer: LoadBalancer<RoundRobin>,
+    /// How its endpoints are looked after.
+    pub(super) health_check: Option<HealthCheck>,
+    /// Counts the choices, so that endpoints take turns.
+    turn: AtomicUsize,
     /// One for each endpoint, ready to be copied.
-    peers: Vec<HttpPeer>,
+    pub(super) peers: Vec<HttpPeer>,
     /// How many endpoints there are, hence how many to try.
     pub endpoints: usize,
 }
@@ -105,13 +126,6 @@ impl Upstream {
             .iter()
             .map(|endpoint| resolve(&spec.name, endpoint))
             .collect::<Result<Vec<SocketAddr>, _>>()?;
-        let balancer = LoadBalancer::<RoundRobin>::try_from_iter(&addresses).map_err(|source| {
-            UpstreamError::Resolve {
-                upstream: spec.name.clone(),
-                endpoint: spec.endpoints.join(", "),
-                source,
-            }
-        })?;
         let mut options = PeerOptions::new();
         options.connection_timeout = Some(spec.connect_timeout);
         options.total_connection_timeout = Some(spec.connect_timeout);
@@ -134,20 +148,43 @@ impl Upstream {
             name: spec.name.clone(),
             metrics,
             endpoints: addresses.len(),
-            balancer,
+            health_check: spec.health_check,
+            turn: AtomicUsize::new(0),
             peers: addresses.iter().map(peer).collect(),
         })
     }
 
-    /// The next endpoint in turn.
+    /// The next endpoint in turn, with its place; not the one at `tried` when there is another. One
+    /// that is down is left out while another is up; when all are down, all are tried as if they were
+    /// not: what is known of them may be old.
     #[must_use]
-    pub fn next_peer(&self) -> Option<Box<HttpPeer>> {
-        if let [only] = self.peers.as_slice() {
-            return Some(Box::new(only.clone()));
-        }
-        let backend = self.balancer.select(b"", self.endpoints)?;
-        let chosen = |peer: &&HttpPeer| *peer.address() == backend.addr;
-        self.peers.iter().find(chosen).cloned().map(Box::new)
+    pub fn next_peer(&self, tried: Option<usize>) -> Option<(usize, Box<HttpPeer>)> {
+        let count = self.peers.len();
+        let first = if count > 1 {
+            self.turn.fetch_add(1, Relaxed) % count
+        } else {
+            0
+        };
+        let in_turn = || {
+            (first..count)
+                .chain(0..first)
+                .filter(|at| Some(*at) != tried)
+        };
+        let place = in_turn()
+            .find(|at| self.may_be_used(*at))
+            .or_else(|| in_turn().next())
+            .unwrap_or(first);
+        let peer = self.peers.get(place)?;
+        Some((place, Box::new(peer.clone())))
+    }
+
+    fn may_be_used(&self, place: usize) -> bool {
+        self.health_check.is_none() || self.health(place).is_none_or(|health| health.is_up())
+    }
+
+    /// What is known of the endpoint at this place.
+    pub(super) fn health(&self, place: usize) -> Option<&EndpointHealth> {
+        self.metrics.endpoints().get(place).map(|health| &**health)
     }
 }
 

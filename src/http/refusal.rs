@@ -9,10 +9,14 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
+use super::AnswerNote;
 use crate::log_id::LogId;
 
 /// Writes the one log line that belongs to a refusal. Must not block.
 pub type RefusalLog = Arc<dyn Fn(&Refusal) + Send + Sync>;
+
+/// Why the transport refuses, in the words of the gateway's reasons.
+pub const REFUSED: &str = "bad_request";
 
 /// A request that the transport refused.
 #[derive(Clone, Debug)]
@@ -46,6 +50,7 @@ impl Refusal {
             r#type: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
             status: self.status.as_u16(),
+            code: self.code(),
             detail: self.cause,
             log_id: self.log_id,
         };
@@ -53,11 +58,25 @@ impl Refusal {
         serde_json::to_vec(&problem).unwrap_or_default()
     }
 
+    /// What kind of refusal it is, for programs.
+    const fn code(&self) -> &'static str {
+        match self.status {
+            StatusCode::METHOD_NOT_ALLOWED => "METHOD",
+            StatusCode::REQUEST_TIMEOUT => "TOO_SLOW",
+            StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "HEADER_TOO_LARGE",
+            _ => "MALFORMED",
+        }
+    }
+
     /// The whole answer.
     #[must_use]
     pub fn response(&self) -> Response<Body> {
         let mut response = Response::new(Body::from(self.problem()));
         *response.status_mut() = self.status;
+        response
+            .extensions_mut()
+            .insert(AnswerNote::refusal(self.log_id, REFUSED));
         let headers = response.headers_mut();
         headers.insert(
             CONTENT_TYPE,
@@ -89,6 +108,7 @@ struct Problem {
     r#type: &'static str,
     title: &'static str,
     status: u16,
+    code: &'static str,
     detail: &'static str,
     log_id: LogId,
 }

@@ -14,7 +14,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
 use tokio::time::timeout;
 
-use super::{ConnState, Hold, Served};
+use super::{AnswerNote, ConnState, Hold, Served};
 
 /// Time to tell a client on a broken connection that nothing more comes.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ pub(super) async fn write(
 ) -> Served {
     let (mut parts, body) = response.into_parts();
     let hold = parts.extensions.remove::<Hold>();
+    let note = parts.extensions.remove::<AnswerNote>();
     let status = parts.status;
     let framing = frame(session, &mut parts, &body);
     let mut out = Out {
@@ -60,12 +61,13 @@ pub(super) async fn write(
         Some(Ok(())) => Served {
             status: Some(status),
             complete: true,
+            note: None,
         },
         Some(Err(Failed)) => abandon(session, Some(status)).await,
         None => abandon(session, None).await,
     };
     drop(hold);
-    served
+    Served { note, ..served }
 }
 
 /// Gives a session up in a way that no client can mistake for a complete answer.
@@ -82,6 +84,7 @@ pub(super) async fn abandon(session: &mut ServerSession, status: Option<StatusCo
     Served {
         status,
         complete: false,
+        note: None,
     }
 }
 

@@ -9,6 +9,8 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENT
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
+use crate::http::AnswerNote;
+use crate::lifecycle::ClientFailure;
 use crate::log_id::LogId;
 use crate::telemetry::{Disposition, Level, TokenError};
 
@@ -61,6 +63,11 @@ impl Refusal {
     /// Counts, logs and answers.
     pub(super) fn answer(&self, parts: &IssuerParts) -> Response {
         parts.metrics.token_error(self.error);
+        if let Some(client) = &self.claimed_client {
+            let failure = ClientFailure::Request(self.error);
+            let now = parts.clock.now();
+            parts.clients.note_claimed_failure(client, failure, now);
+        }
         let disposition = parts.denials.note(parts.clock.now(), self.error.as_str());
         let log_id = disposition.log_id();
         if let Disposition::Own(_) = disposition {
@@ -87,6 +94,9 @@ impl Refusal {
             log_id,
         };
         let mut response = json(self.status(), &body);
+        response
+            .extensions_mut()
+            .insert(AnswerNote::refusal(log_id, self.error.as_str()));
         let headers = response.headers_mut();
         if self.challenge || self.error == TokenError::InvalidClient {
             headers.insert(
@@ -143,5 +153,9 @@ pub(super) async fn method_not_allowed(
         error_description: "the endpoint does not take this method",
         log_id,
     };
-    json(StatusCode::METHOD_NOT_ALLOWED, &body)
+    let mut response = json(StatusCode::METHOD_NOT_ALLOWED, &body);
+    response
+        .extensions_mut()
+        .insert(AnswerNote::refusal(log_id, body.error));
+    response
 }

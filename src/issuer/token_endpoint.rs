@@ -1,7 +1,7 @@
 //! `POST /oauth2/token`: the client_credentials grant (RFC 6749 §4.4) with RFC 9068 tokens.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::extract::State;
 use axum::response::Response;
@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::clients::{Client, ClientView};
 use crate::clock::{Clock, Timestamp};
-use crate::http::Hold;
+use crate::http::{AnswerNote, Hold};
 use crate::lifecycle::Purpose;
 use crate::telemetry::{Grant as GrantLabel, TokenError};
 use crate::token::issue::{Grant, mint};
@@ -191,6 +191,7 @@ async fn issue(
     if let Some(not_before) = not_before {
         wait_until(&*parts.clock, not_before).await;
     }
+    let began = Instant::now();
     loop {
         let holder = parts.published.hold(parts.worker, Purpose::Issue);
         let snapshot = holder.snapshot();
@@ -226,9 +227,14 @@ async fn issue(
             scope,
         };
         let mut response = json(StatusCode::OK, &body);
-        response
-            .extensions_mut()
-            .insert(Hold::new(holder.handing_out()));
+        let extensions = response.extensions_mut();
+        extensions.insert(AnswerNote {
+            client_id: Some(client.id.clone()),
+            kid: Some(snapshot.signer.kid().to_string()),
+            work: Some((began, began.elapsed())),
+            ..AnswerNote::default()
+        });
+        extensions.insert(Hold::new(holder.handing_out()));
         return Ok(Some(response));
     }
 }

@@ -1,5 +1,6 @@
 //! The audit record: exactly one per committed revision, embedded in the commit itself.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -8,7 +9,7 @@ use crate::clock::Timestamp;
 use super::signing_key::Kid;
 
 /// Who caused an event.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case", tag = "kind", content = "name")]
 pub enum Actor {
     /// The named admin token.
@@ -20,8 +21,9 @@ pub enum Actor {
 }
 
 /// What happened in a revision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "KeyEvent")]
 pub enum Event {
     /// `init` made the first key set.
     Bootstrap,

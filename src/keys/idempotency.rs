@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -25,8 +26,9 @@ pub const MAX_PER_ACTOR: usize = 256;
 pub const MAX_KEY_CHARS: usize = 64;
 
 /// A caller's name for one attempt.
-#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = MAX_KEY_CHARS, "pattern" = "^[!-~]+$"))]
 pub struct IdempotencyKey(String);
 
 /// A text that is no idempotency key.

@@ -136,6 +136,13 @@ impl Ledger {
         })
     }
 
+    /// Whether `client` holds a live token of `kid`, as far as it has a place.
+    #[must_use]
+    pub fn holds(&self, kid: &Kid, client: &str, leeway: Duration, now: Timestamp) -> bool {
+        let last = self.keys.get(kid).and_then(|key| key.clients.get(client));
+        last.is_some_and(|last| end_of(*last).plus(leeway) > now)
+    }
+
     /// Forgets what has expired; keys without a live token go altogether.
     pub fn prune(&mut self, leeway: Duration, now: Timestamp) {
         let alive = |bucket: i64| end_of(bucket).plus(leeway) > now;

@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 /// Longest issuer or audience in bytes.
-const MAX_TEXT: usize = 1024;
+pub const MAX_TEXT: usize = 1024;
 
 /// Longest `typ` in bytes.
-const MAX_TYP: usize = 64;
+pub const MAX_TYP: usize = 64;
 
 /// The rules of an imported key's earlier tokens; the default allows only what ours look like.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

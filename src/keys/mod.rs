@@ -8,11 +8,13 @@
 
 pub mod audit;
 mod document;
+pub mod holdings;
 pub mod idempotency;
 pub mod jwks;
 pub mod key_set;
 pub mod ledger;
 pub mod legacy;
+pub mod over_time;
 pub mod recovery;
 pub mod signing_key;
 pub mod timing;

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
@@ -17,8 +18,9 @@ use super::legacy::LegacyRules;
 pub const MAX_KID_BYTES: usize = 128;
 
 /// A key identifier: for our own keys the RFC 7638 SHA-256 thumbprint.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(extend("minLength" = 1, "maxLength" = MAX_KID_BYTES, "pattern" = "^[!#-\\[\\]-~]+$"))]
 pub struct Kid(Arc<str>);
 
 /// A text that cannot name a key.
@@ -79,7 +81,7 @@ impl fmt::Debug for Kid {
 }
 
 /// A signature algorithm (RFC 7518 §3.1, RFC 8037 §3.1). The key decides it, never a token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 pub enum Algorithm {
     /// ECDSA on P-256 with SHA-256.
     #[serde(rename = "ES256")]
@@ -133,14 +135,16 @@ impl FromStr for Algorithm {
 ///
 /// Members stand in the lexicographic order that RFC 7638 §3.3 wants, so that the serialised form
 /// is the thumbprint input.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum PublicJwk {
     /// A P-256 point (RFC 7518 §6.2).
     Ec {
         /// Always `P-256`.
+        #[schemars(extend("const" = "P-256"))]
         crv: String,
         /// Always `EC`.
+        #[schemars(extend("const" = "EC"))]
         kty: String,
         /// X coordinate, 32 bytes.
         x: String,
@@ -150,8 +154,10 @@ pub enum PublicJwk {
     /// An Ed25519 public key (RFC 8037 §2).
     Okp {
         /// Always `Ed25519`.
+        #[schemars(extend("const" = "Ed25519"))]
         crv: String,
         /// Always `OKP`.
+        #[schemars(extend("const" = "OKP"))]
         kty: String,
         /// The key, 32 bytes.
         x: String,
@@ -161,6 +167,7 @@ pub enum PublicJwk {
         /// Public exponent.
         e: String,
         /// Always `RSA`.
+        #[schemars(extend("const" = "RSA"))]
         kty: String,
         /// Modulus.
         n: String,

@@ -49,6 +49,23 @@ pub struct Order {
     pub claim: Option<Claim>,
 }
 
+impl Order {
+    /// Refuses another set than the one that the caller looked at, if it says which that was.
+    ///
+    /// # Errors
+    /// A [`Refusal`] that names both revisions.
+    pub fn check_seen(&self, set: &KeySet) -> Result<(), Refusal> {
+        refuse_ahead(set, self.seen_revision)?;
+        match self.seen_revision {
+            Some(seen) if seen != set.revision => Err(Refusal::StaleRevision {
+                seen,
+                current: set.revision,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Whether a requested step is to happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Decision {

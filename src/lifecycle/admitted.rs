@@ -153,6 +153,16 @@ impl Admitted {
         clients
     }
 
+    /// Every caller that is remembered, with its last use.
+    pub(super) fn last_uses(&self, mut look: impl FnMut(&Arc<str>, Timestamp)) {
+        self.callers.for_each(|client, caller| {
+            let last = caller.last_use.load(Relaxed);
+            if last != FORGOTTEN {
+                look(client, Timestamp::from_seconds(last));
+            }
+        });
+    }
+
     /// Clients that the shadow purge of this number saw.
     pub(super) fn callers_in(&self, shadow: u64) -> Vec<Arc<str>> {
         let mut clients = Vec::new();

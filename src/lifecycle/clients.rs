@@ -8,6 +8,7 @@
 
 mod error;
 mod facts;
+mod failures;
 
 use std::fmt;
 use std::sync::Arc;
@@ -25,14 +26,20 @@ use crate::clients::{
     ClientChange, ClientId, ClientOrder, ClientRefusal, ClientRegistry, ClientView,
     ClientsDocument, NewClient, SecretHash,
 };
+use crate::clock::Timestamp;
 use crate::keys::Actor;
 use crate::store::SideDocument;
 use crate::telemetry::Level;
 
 use super::Parts;
+use failures::Failures;
 
 pub use error::ClientsError;
 pub use facts::{ClientCounts, ClientFacts, ClientSource};
+pub use failures::ClientFailure;
+
+/// How often failures that are too old to tell are looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What the configuration says about clients of the store.
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +60,7 @@ pub struct Clients {
     /// Told after every publication, for those who wait for the next one.
     published: watch::Sender<()>,
     writer: Mutex<Stored>,
+    failures: Failures,
 }
 
 /// What the store holds, as far as this process knows.
@@ -96,6 +104,7 @@ impl Clients {
                 bytes,
                 in_doubt: None,
             }),
+            failures: Failures::new(),
             parts,
             policy,
             registry,
@@ -143,6 +152,35 @@ impl Clients {
     #[must_use]
     pub fn document(&self) -> Arc<ClientsDocument> {
         self.document.load_full()
+    }
+
+    /// Notes that `client` was refused; waits for nobody. Who it is must be proven, or known here.
+    pub fn note_failure(&self, client: &str, failure: ClientFailure, now: Timestamp) {
+        self.failures.note(client, failure, now);
+    }
+
+    /// As [`Clients::note_failure`], for one who only claims to be `client`: a name that nobody knows is
+    /// not noted, so that strangers take no memory.
+    pub fn note_claimed_failure(&self, client: &str, failure: ClientFailure, now: Timestamp) {
+        let is_known = self.registry.get(client).is_some()
+            || self.document.load().dynamic.contains_key(client);
+        if is_known {
+            self.failures.note(client, failure, now);
+        }
+    }
+
+    /// When and why `client` was last refused, within the last day and since the process started.
+    #[must_use]
+    pub fn last_failure(&self, client: &str) -> Option<(Timestamp, ClientFailure)> {
+        self.failures.of(client)
+    }
+
+    /// Forgets failures that are older than a day, now and then, until the future is dropped.
+    pub async fn forget_old_failures(&self) {
+        loop {
+            tokio::time::sleep(FORGET_INTERVAL).await;
+            self.failures.prune(self.parts.clock.now());
+        }
     }
 
     /// Does what `order` says, provided that the caller looked at `seen_revision`, if that is said.

@@ -3,7 +3,7 @@
 //!
 //! The figures are taken at most once a second and shared by all who ask.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use crate::keys::ledger::LiveTokens;
 use crate::keys::transition::{self, PurgeScope, Refusal};
 use crate::keys::{KeySet, KeyState, Kid};
 
+use super::activity::KeyActivity;
 use super::published::Snapshot;
 use super::traffic::{Rate, Uses};
 use super::{Lifecycle, state_label};
@@ -152,7 +153,7 @@ impl Lifecycle {
         }
     }
 
-    async fn figures(&self) -> Arc<Figures> {
+    pub(super) async fn figures(&self) -> Arc<Figures> {
         // Whoever comes meanwhile waits for the figures being taken.
         let mut cached = self.figures.lock().await;
         let (snapshot, now) = (self.published.load(), self.parts.clock.now());
@@ -172,9 +173,9 @@ impl Lifecycle {
         self.sample_traffic(snapshot, now);
         let leeway = self.policy.timing.leeway;
         let kids: Vec<Kid> = kids(snapshot);
-        let live = self.issued.ask(move |ledger| {
+        let live = self.issued.ask(move |counted| {
             kids.iter()
-                .map(|kid| ledger.live(kid, leeway, now))
+                .map(|kid| counted.ledger.live(kid, leeway, now))
                 .collect::<Vec<_>>()
         });
         let live = live.await;
@@ -208,13 +209,14 @@ impl Lifecycle {
     pub(super) async fn sample(&self) {
         let (snapshot, now) = (self.published.load(), self.parts.clock.now());
         self.sample_traffic(&snapshot, now);
+        self.sample_purges();
         let (entries, bytes) = snapshot.keys.cached();
         let evictions = self.memory.caches.evictions();
         self.parts.metrics.token_cache(entries, bytes, evictions);
         let (leeway, kids) = (self.policy.timing.leeway, kids(&snapshot));
-        let tokens = self.issued.ask(move |ledger| {
+        let tokens = self.issued.ask(move |counted| {
             kids.iter()
-                .map(|kid| ledger.live_count(kid, leeway, now))
+                .map(|kid| counted.ledger.live_count(kid, leeway, now))
                 .collect::<Vec<_>>()
         });
         let tokens = tokens.await;
@@ -230,6 +232,7 @@ impl Lifecycle {
 
     /// Forgets callers that have long been silent.
     pub(super) fn prune_callers(&self) {
+        self.sight_clients();
         let now = self.parts.clock.now();
         for admitted in &self.published.load().admitted {
             admitted.prune(now);
@@ -247,6 +250,21 @@ impl Lifecycle {
             (key.kid.clone(), uses)
         });
         self.traffic.sample(uses, now);
+    }
+}
+
+impl Figures {
+    /// What each key did, as far as it was looked at.
+    pub(super) fn activity(&self) -> HashMap<Kid, KeyActivity> {
+        let activity = |key: &KeyFigures| {
+            let activity = KeyActivity {
+                live_tokens: key.live.tokens,
+                requests: key.rate.requests,
+                last_used_at: key.rate.last_used_at,
+            };
+            (key.kid.clone(), activity)
+        };
+        self.keys.iter().map(activity).collect()
     }
 }
 

@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Duration;
 
 use crate::clock::Timestamp;
 use crate::keys::Kid;
+use crate::keys::holdings::Holdings;
 use crate::keys::ledger::Ledger;
 use crate::store::SideDocument;
 use crate::telemetry::Level;
@@ -20,7 +22,34 @@ enum Message {
         client: String,
         expires_at: Timestamp,
     },
-    Ask(Box<dyn FnOnce(&mut Ledger) + Send>),
+    Ask(Box<dyn FnOnce(&mut Counted) + Send>),
+}
+
+/// What the collector knows.
+pub(super) struct Counted {
+    pub(super) ledger: Ledger,
+    /// What of it an earlier process had counted.
+    before: Ledger,
+    holdings: Holdings,
+}
+
+impl Counted {
+    /// Live tokens of a client under these keys, if they are known: it may hold some from before the
+    /// process started, or be beyond the memory bound.
+    pub(super) fn held(
+        &self,
+        client: &str,
+        kids: &[Kid],
+        leeway: Duration,
+        now: Timestamp,
+    ) -> Option<u64> {
+        let holds = |of: &Ledger| kids.iter().any(|kid| of.holds(kid, client, leeway, now));
+        if holds(&self.before) {
+            return None;
+        }
+        let known = self.holdings.live(client, kids, leeway, now);
+        known.or_else(|| (!holds(&self.ledger)).then_some(0))
+    }
 }
 
 /// Counts issued tokens. Cloned by every token endpoint.
@@ -58,27 +87,35 @@ impl IssuedTokens {
     /// What `question` finds in everything counted before this call.
     pub(super) async fn ask<T: Default + Send + 'static>(
         &self,
-        question: impl FnOnce(&mut Ledger) -> T + Send + 'static,
+        question: impl FnOnce(&mut Counted) -> T + Send + 'static,
     ) -> T {
         let (answer, found) = tokio::sync::oneshot::channel();
-        let ask = Box::new(move |ledger: &mut Ledger| {
+        let ask = Box::new(move |counted: &mut Counted| {
             // Whoever asked may have gone.
-            let _gone = answer.send(question(ledger));
+            let _gone = answer.send(question(counted));
         });
         let _gone = self.collector.send(Message::Ask(ask));
         found.await.unwrap_or_default()
     }
 }
 
-fn collect(mut ledger: Ledger, messages: &Receiver<Message>) {
+fn collect(ledger: Ledger, messages: &Receiver<Message>) {
+    let mut counted = Counted {
+        before: ledger.clone(),
+        ledger,
+        holdings: Holdings::default(),
+    };
     while let Ok(message) = messages.recv() {
         match message {
             Message::Issued {
                 kid,
                 client,
                 expires_at,
-            } => ledger.issued(&kid, &client, expires_at),
-            Message::Ask(question) => question(&mut ledger),
+            } => {
+                counted.ledger.issued(&kid, &client, expires_at);
+                counted.holdings.issued(&kid, &client, expires_at);
+            }
+            Message::Ask(question) => question(&mut counted),
         }
     }
 }
@@ -114,9 +151,12 @@ impl Lifecycle {
         let (leeway, now) = (self.policy.timing.leeway, self.parts.clock.now());
         // A step of the clock may be taken back, and what it made look expired is alive again.
         let is_sure = self.schedule_pause().is_none();
-        let bytes = self.issued.ask(move |ledger| {
+        let bytes = self.issued.ask(move |counted| {
+            let ledger = &mut counted.ledger;
             if is_sure {
                 ledger.prune(leeway, now);
+                counted.before.prune(leeway, now);
+                counted.holdings.prune(leeway, now);
             }
             // Serialising strings and numbers into a Vec cannot fail.
             serde_json::to_vec(ledger).unwrap_or_default()

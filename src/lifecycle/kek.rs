@@ -44,6 +44,7 @@ impl Lifecycle {
     pub async fn reseal(&self, order: &Order, new_kek: bool) -> Result<Resealed, LifecycleError> {
         for _attempt in 0..MAX_ATTEMPTS {
             let loaded = self.load().await?;
+            order.check_seen(&loaded.set)?;
             read_again(&self.parts.keyring, &loaded, new_kek).await?;
             let Some(next) = next(&loaded, &self.parts.keyring, order)? else {
                 return Ok(resealed(false, loaded.set, &self.parts.keyring));

@@ -1,16 +1,17 @@
 //! What a process knows beside the key set: receipts of purges and who recovers from them, which
 //! outlive it in a document of their own; callers and proven purged tokens, which do not.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::over_time::OverTime;
 use crate::keys::recovery::{PurgeRecovery, ReceiptRecord, RecoveryDocument};
 use crate::keys::{End, KeySet};
-use crate::store::SideDocument;
+use crate::store::{AuditPage, SideDocument, StoreError};
 use crate::telemetry::Level;
 use crate::token::{ProvenTokens, TokenCaches};
 
@@ -24,6 +25,17 @@ use super::{Lifecycle, Parts, Policy};
 /// How many receipts are kept.
 const MAX_RECEIPTS: usize = 64;
 
+/// How far a purge has come: whenever something of it changes, this does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PurgeProgress {
+    /// Which one.
+    pub purge_id: Uuid,
+    is_drained: bool,
+    held_by: usize,
+    open_requests: u64,
+    changes: u64,
+}
+
 /// Shared by all snapshots of a process.
 #[derive(Debug)]
 pub(super) struct Memory {
@@ -33,6 +45,9 @@ pub(super) struct Memory {
     pub(super) caches: TokenCaches,
     /// Newest first.
     receipts: Mutex<VecDeque<Arc<Receipt>>>,
+    /// What each purge did over time; before it nothing is known.
+    over_time: Mutex<HashMap<Uuid, OverTime>>,
+    started_at: Timestamp,
     /// [`Recovery::changes`] when the document was last written.
     saved: AtomicU64,
 }
@@ -67,6 +82,8 @@ impl Memory {
             callers: Arc::new(Room::of(MAX_CALLERS)),
             caches: TokenCaches::new(policy.token_cache),
             receipts: Mutex::new(receipts.collect()),
+            over_time: Mutex::default(),
+            started_at: now,
             saved: AtomicU64::new(0),
         }
     }
@@ -98,6 +115,13 @@ impl Memory {
         for admitted in receipts.iter().flat_map(|receipt| receipt.admitted()) {
             admitted.prune(now);
         }
+    }
+
+    fn over_time(&self) -> std::sync::MutexGuard<'_, HashMap<Uuid, OverTime>> {
+        // Counts are valid whatever panicked elsewhere.
+        self.over_time
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn receipts(&self) -> std::sync::MutexGuard<'_, VecDeque<Arc<Receipt>>> {
@@ -156,10 +180,60 @@ impl Lifecycle {
         self.memory.receipts().iter().map(Arc::clone).collect()
     }
 
+    /// A page of the audit log; see [`crate::store::KeyStore::audit_page`].
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    pub async fn audit_page(
+        &self,
+        before: Option<u64>,
+        limit: usize,
+    ) -> Result<AuditPage, StoreError> {
+        self.parts.store.audit_page(before, limit).await
+    }
+
+    /// How far every purge that is remembered has come, in a form that is cheap to compare.
+    #[must_use]
+    pub fn purge_progress(&self) -> Vec<PurgeProgress> {
+        let progress = |receipt: Arc<Receipt>| {
+            let state = receipt.state();
+            PurgeProgress {
+                purge_id: receipt.purge_id,
+                is_drained: state.drained_at.is_some(),
+                held_by: state.still_held_by.len(),
+                open_requests: receipt.open_requests(),
+                changes: self.memory.recovery.changes_of(receipt.purge_id),
+            }
+        };
+        self.receipts().into_iter().map(progress).collect()
+    }
+
     /// Whom a purge broke, and who is back.
     #[must_use]
     pub fn recovery(&self, purge_id: Uuid) -> PurgeRecovery {
         self.memory.recovery.of_purge(purge_id)
+    }
+
+    /// What a purge did to clients over time, since it was made or the process started.
+    #[must_use]
+    pub fn over_time(&self, purge_id: Uuid) -> Option<OverTime> {
+        self.sample_purges();
+        self.memory.over_time().get(&purge_id).cloned()
+    }
+
+    /// Notes what every purge that is remembered did since it was looked at last.
+    pub(super) fn sample_purges(&self) {
+        let (receipts, now) = (self.receipts(), self.parts.clock.now());
+        let mut over_time = self.memory.over_time();
+        over_time.retain(|id, _| receipts.iter().any(|receipt| receipt.purge_id == *id));
+        for receipt in receipts {
+            let start = receipt.committed_at.max(self.memory.started_at);
+            let counts = self.memory.recovery.counts_of(receipt.purge_id);
+            over_time
+                .entry(receipt.purge_id)
+                .or_insert_with(|| OverTime::since(start))
+                .take(counts, now);
+        }
     }
 
     /// Writes the receipts and who recovers to their document, if anything changed; a failure is

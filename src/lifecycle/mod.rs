@@ -3,6 +3,7 @@
 //! Invariants: whatever is published was committed before; a failed step leaves the published
 //! keys in force; nothing here runs on a proxy worker. May import layers 0–2.
 
+mod activity;
 pub mod admitted;
 pub mod clients;
 mod clock_watch;
@@ -18,32 +19,40 @@ pub mod published;
 mod purge;
 pub mod recovery;
 mod rotate;
+mod schedule_health;
 pub mod scheduler;
 pub mod shadow;
 mod step;
+mod store_health;
 mod table;
+mod traced;
 mod traffic;
 
 use std::fmt;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use uuid::Uuid;
 
-pub use clients::{Clients, ClientsError};
+pub use crate::store::AuditPage;
+pub use activity::{ClientActivity, KeyActivity};
+pub use clients::{ClientFailure, Clients, ClientsError};
 pub use drain::Receipt;
 pub use error::LifecycleError;
 pub use impact::{KeyPreview, Preview};
 pub use import::ImportCommand;
 pub use issued::IssuedTokens;
 pub use kek::{Resealed, reseal_offline};
+pub use memory::PurgeProgress;
 #[cfg(feature = "testing")]
 pub use probe::Probe;
 pub use published::{Holder, Published, Purpose, Snapshot};
 pub use purge::PurgeCommand;
 pub use rotate::RotationOutcome;
+pub use schedule_health::{ScheduleFacts, ScheduleTrouble};
 pub use shadow::{Shadow, ShadowRefusal};
 pub use step::state_label;
+pub use store_health::{StoreFacts, StoreHealth, StoreTrouble, WatchedStore};
 
 use crate::clock::{Clock, ForwardStep, Timestamp};
 use crate::keygen::KeyGenerator;
@@ -51,10 +60,12 @@ use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Order};
 use crate::keys::{Actor, Algorithm, KeySet, Trigger};
 use crate::store::{KeyStore, Keyring, SideDocument};
-use crate::telemetry::{Log, Metrics};
+use crate::telemetry::{Log, Metrics, Tracer};
 use crate::token::CacheLimits;
+use activity::Sightings;
 use impact::Figures;
 use memory::Memory;
+use schedule_health::ScheduleHealth;
 use shadow::Shadows;
 use traffic::Traffic;
 
@@ -108,6 +119,10 @@ pub struct Lifecycle {
     kek_alarm: Mutex<Option<Timestamp>>,
     figures: tokio::sync::Mutex<Option<Arc<Figures>>>,
     shadows: Shadows,
+    schedule: ScheduleHealth,
+    sightings: Sightings,
+    /// Makes spans of steps, once one is attached.
+    tracer: OnceLock<Tracer>,
 }
 
 impl fmt::Debug for Lifecycle {
@@ -152,7 +167,10 @@ impl Lifecycle {
             saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
             figures: tokio::sync::Mutex::default(),
             shadows: Shadows::default(),
+            tracer: OnceLock::new(),
             kek_alarm: Mutex::default(),
+            schedule: ScheduleHealth::default(),
+            sightings: Sightings::default(),
             parts,
             policy,
         };

@@ -17,6 +17,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
+use crate::keys::over_time::Counts;
 use crate::keys::recovery::{ClientRecovery, KeyRecoveryRecord, PurgeRecovery};
 use crate::keys::{End, KeySet, Kid, Tombstone};
 use crate::telemetry::{KeySeries, Metrics};
@@ -65,6 +66,11 @@ pub struct KeyRecovery {
     affected: AtomicI64,
     recovered: AtomicI64,
     unlisted_failures: AtomicU64,
+    /// Grows with every change of its clients.
+    changes: AtomicU64,
+    /// Since the process started, as is `recoveries`.
+    failures: AtomicU64,
+    recoveries: AtomicU64,
     /// `None` once the kid lives again and died another death.
     series: ArcSwapOption<KeySeries>,
     shared: Arc<Shared>,
@@ -203,6 +209,23 @@ impl Recovery {
         PurgeRecovery::of(of_purge.map(|key| key.record()))
     }
 
+    /// Grows whenever something becomes known of the clients of one purge.
+    pub(super) fn changes_of(&self, purge_id: Uuid) -> u64 {
+        let keys = self.keys.load();
+        let of_purge = keys.iter().filter(|key| key.purge_id == purge_id);
+        of_purge.map(|key| key.changes.load(SeqCst)).sum()
+    }
+
+    /// What one purge did to clients since the process started.
+    pub(super) fn counts_of(&self, purge_id: Uuid) -> Counts {
+        let keys = self.keys.load();
+        let of_purge = keys.iter().filter(|key| key.purge_id == purge_id);
+        of_purge.fold(Counts::default(), |counts, key| Counts {
+            failures: counts.failures + key.failures.load(SeqCst),
+            recovered: counts.recovered + key.recoveries.load(SeqCst),
+        })
+    }
+
     /// Everything worth keeping.
     pub(super) fn records(&self) -> Vec<KeyRecoveryRecord> {
         self.keys.load().iter().map(|key| key.record()).collect()
@@ -246,6 +269,9 @@ impl KeyRecovery {
             affected: AtomicI64::new(0),
             recovered: AtomicI64::new(0),
             unlisted_failures: AtomicU64::new(record.unlisted_failures),
+            changes: AtomicU64::new(0),
+            failures: AtomicU64::new(0),
+            recoveries: AtomicU64::new(0),
             series: ArcSwapOption::empty(),
             shared,
         };
@@ -292,7 +318,8 @@ impl KeyRecovery {
         } else {
             self.unlisted_failures.fetch_add(1, SeqCst);
         }
-        self.shared.changed();
+        self.failures.fetch_add(1, SeqCst);
+        self.changed();
     }
 
     fn accepted(&self, client: &str, issued_at: Timestamp, now: Timestamp) {
@@ -305,6 +332,7 @@ impl KeyRecovery {
             );
             if back.is_ok() {
                 self.recovered.fetch_add(1, SeqCst);
+                self.recoveries.fetch_add(1, SeqCst);
                 self.shared.waiting.fetch_sub(1, SeqCst);
                 // It may have had a newer token before its first failure, from another instance;
                 // dates of issue are whole seconds.
@@ -312,7 +340,7 @@ impl KeyRecovery {
                     self.renewed(victim, issued_at.as_millis());
                 }
                 self.show();
-                self.shared.changed();
+                self.changed();
             }
         });
     }
@@ -322,8 +350,13 @@ impl KeyRecovery {
             .new_token_at
             .compare_exchange(NEVER, at.max(1), SeqCst, SeqCst);
         if first.is_ok() {
-            self.shared.changed();
+            self.changed();
         }
+    }
+
+    fn changed(&self) {
+        self.changes.fetch_add(1, SeqCst);
+        self.shared.changed();
     }
 
     /// An upper bound while a change is under way.

@@ -77,6 +77,7 @@ impl Lifecycle {
         result: &Result<RotationOutcome, LifecycleError>,
         started: Instant,
     ) {
+        self.trace(order, kind, result, started);
         let trigger = match order.trigger {
             Trigger::Manual => telemetry::Trigger::Manual,
             Trigger::Automatic => telemetry::Trigger::Automatic,

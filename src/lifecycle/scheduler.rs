@@ -20,6 +20,10 @@ use super::{Lifecycle, LifecycleError};
 /// Longest pause between two looks, so that a jump of the wall clock is noticed.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
+/// How often the store is asked although nothing is due, so that one which is gone or was tampered
+/// with is seen before the next rotation needs it.
+const STORE_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+
 /// Shortest pause, also after a failure, so that a broken store is not hammered.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
 
@@ -30,6 +34,12 @@ impl Lifecycle {
     /// # Errors
     /// [`LifecycleError`]; what was due stays due.
     pub async fn tick(&self) -> Result<Timestamp, LifecycleError> {
+        let done = self.do_what_is_due().await;
+        self.schedule.looked(self.parts.clock.now(), &done);
+        done
+    }
+
+    async fn do_what_is_due(&self) -> Result<Timestamp, LifecycleError> {
         let timing = &self.policy.timing;
         let now = self.parts.clock.now();
         if self.uncertain.load(Ordering::SeqCst) {
@@ -71,7 +81,13 @@ pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
     let mut failing = false;
     let (mut sampled, mut saved) = (Instant::now(), Instant::now());
+    let mut asked = Instant::now();
     loop {
+        if asked.elapsed() >= STORE_LOOK_INTERVAL {
+            // What goes wrong is noted by the store's own watch; whatever needs the store says more.
+            drop(lifecycle.load().await);
+            asked = Instant::now();
+        }
         if sampled.elapsed() >= SAMPLE_INTERVAL {
             lifecycle.sample().await;
             sampled = Instant::now();

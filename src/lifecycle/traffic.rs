@@ -20,7 +20,13 @@ pub(super) struct Uses {
     pub(super) unlisted: u64,
 }
 
-type Samples = VecDeque<(Timestamp, Uses)>;
+/// One key.
+#[derive(Debug)]
+struct Samples {
+    counts: VecDeque<(Timestamp, Uses)>,
+    /// When a sample last differed from the one before.
+    last_used_at: Option<Timestamp>,
+}
 
 /// Samples of the last [`TRAFFIC_WINDOW`] by key. Requests never touch it.
 #[derive(Debug)]
@@ -37,6 +43,9 @@ struct State {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Rate {
     pub(super) per_second: f64,
+    /// Requests within the window.
+    pub(super) requests: u64,
+    pub(super) last_used_at: Option<Timestamp>,
     /// Requests by clients without a place.
     pub(super) unlisted: u64,
 }
@@ -64,11 +73,15 @@ impl Traffic {
                     unlisted: 0,
                 },
             );
-            let samples = state
-                .keys
-                .entry(kid.clone())
-                .or_insert_with(|| VecDeque::from([unused]));
-            note(samples, count, now);
+            let samples = state.keys.entry(kid.clone()).or_insert_with(|| Samples {
+                counts: VecDeque::from([unused]),
+                last_used_at: None,
+            });
+            let last = samples.counts.back().map_or(0, |(_, last)| last.all);
+            if count.all > last {
+                samples.last_used_at = Some(now);
+            }
+            note(&mut samples.counts, count, now);
             seen.insert(kid);
         }
         state.keys.retain(|kid, _| seen.contains(kid));
@@ -85,20 +98,24 @@ impl Traffic {
         let Some(samples) = state.keys.get(kid) else {
             return Rate::default();
         };
-        let Some(((from, first), (to, last))) = samples.front().zip(samples.back()) else {
+        let counts = &samples.counts;
+        let Some(((from, first), (to, last))) = counts.front().zip(counts.back()) else {
             return Rate::default();
         };
         let seconds = to.since(*from).as_secs_f64();
+        let requests = last.all.saturating_sub(first.all);
         #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
-        let uses = last.all.saturating_sub(first.all) as f64;
+        let uses = requests as f64;
         Rate {
+            requests,
+            last_used_at: samples.last_used_at,
             per_second: if seconds > 0.0 { uses / seconds } else { 0.0 },
             unlisted: last.unlisted.saturating_sub(first.unlisted),
         }
     }
 }
 
-fn note(samples: &mut Samples, count: Uses, now: Timestamp) {
+fn note(samples: &mut VecDeque<(Timestamp, Uses)>, count: Uses, now: Timestamp) {
     // The last but one is what the last one's distance is measured from.
     let crowded = samples.len() >= 2
         && samples
@@ -148,18 +165,22 @@ mod tests {
             sample(20, 10_000),
             Rate {
                 per_second: 2.0,
+                requests: 20,
+                last_used_at: Some(at(10_000)),
                 unlisted: 10
             }
         );
         for step in 0..1000 {
             let _ = sample(20 + step, 10_000 + i64::try_from(step).unwrap() * 10);
         }
-        let few = traffic.0.lock().unwrap().keys[&kid].len();
+        let few = traffic.0.lock().unwrap().keys[&kid].counts.len();
         assert!(few < 30, "{few} samples of 10 s");
         let later = sample(5000, 400_000);
         assert!((later.per_second - 3981.0 / 380.0).abs() < 0.1, "{later:?}");
         assert_eq!(traffic.known_since(at(400_000)), at(100_000));
-        let _ = sample(5100, 500_000);
+        let used = sample(5100, 500_000).last_used_at;
+        assert_eq!(used, Some(at(500_000)));
+        assert_eq!(sample(5100, 501_000).last_used_at, used);
         assert!((sample(5100, 701_000).per_second - 100.0 / 301.0).abs() < 0.01);
         traffic.sample([], at(701_001));
         assert_eq!(traffic.rate(&kid), Rate::default());

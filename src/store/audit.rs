@@ -100,43 +100,75 @@ pub fn verify(
     issuer: &str,
 ) -> Result<AuditVerdict, AuditError> {
     let mut verdict = AuditVerdict::default();
-    let mut before: Option<Entry> = None;
+    let mut chain = Chain::default();
     let mut text = Vec::new();
     while log.read_until(b'\n', &mut text)? > 0 {
         if text.last() != Some(&b'\n') {
             verdict.torn = true;
             break;
         }
-        verdict.lines += 1;
-        let bad = |rule| AuditError::Line {
+        let before = chain.last_revision();
+        let followed = chain.follow(&text, keyring, issuer);
+        verdict.lines = chain.lines();
+        let revision = followed.map_err(|rule| AuditError::Line {
             number: verdict.lines,
             rule,
-        };
-        let entry = decode(&text, keyring, issuer).map_err(bad)?;
-        let revision = entry.record.revision;
-        match &before {
-            None if revision == 1 && entry.prev_mac != GENESIS => {
-                return Err(bad(LineError::Unchained));
-            }
+        })?;
+        match before {
             None => verdict.first_revision = Some(revision),
-            Some(before) if entry.prev_mac != before.mac => {
-                return Err(bad(LineError::Unchained));
-            }
-            Some(before) if revision <= before.record.revision => {
-                return Err(bad(LineError::Backwards(revision, before.record.revision)));
-            }
-            Some(before) if revision > before.record.revision + 1 => {
-                verdict
-                    .gaps
-                    .push((before.record.revision + 1, revision - 1));
-            }
+            Some(before) if revision > before + 1 => verdict.gaps.push((before + 1, revision - 1)),
             Some(_) => {}
         }
         verdict.last_revision = Some(revision);
-        before = Some(entry);
         text.clear();
     }
     Ok(verdict)
+}
+
+/// The chain of a log, followed line by line.
+#[derive(Debug, Default)]
+pub(super) struct Chain {
+    lines: u64,
+    /// Revision and code of the last line.
+    last: Option<(u64, String)>,
+}
+
+impl Chain {
+    /// Checks the next line, its newline included; answers with its revision.
+    pub(super) fn follow(
+        &mut self,
+        text: &[u8],
+        keyring: &Keyring,
+        issuer: &str,
+    ) -> Result<u64, LineError> {
+        self.lines += 1;
+        let entry = decode(text, keyring, issuer)?;
+        let revision = entry.record.revision;
+        match &self.last {
+            None if revision == 1 && entry.prev_mac != GENESIS => return Err(LineError::Unchained),
+            Some((_, mac)) if entry.prev_mac != *mac => return Err(LineError::Unchained),
+            Some((last, _)) if revision <= *last => {
+                return Err(LineError::Backwards(revision, *last));
+            }
+            _ => {}
+        }
+        self.last = Some((revision, entry.mac));
+        Ok(revision)
+    }
+
+    /// Lines so far, the one that was refused included.
+    pub(super) const fn lines(&self) -> u64 {
+        self.lines
+    }
+
+    fn last_revision(&self) -> Option<u64> {
+        self.last.as_ref().map(|(revision, _)| *revision)
+    }
+}
+
+/// The record of a line, whether it is authentic or not; `None` when it is none.
+pub(super) fn unproven(text: &[u8]) -> Option<AuditRecord> {
+    parse(text).and_then(|line| record(&line)).ok()
 }
 
 /// The last `count` records of a log, oldest first; not checked, an incomplete last line left out.

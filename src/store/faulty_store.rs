@@ -8,7 +8,7 @@ use tokio::sync::watch;
 use crate::keys::{AuditRecord, KeySet};
 
 use super::error::StoreError;
-use super::{CommitError, Committed, KeyStore, Loaded, SideDocument};
+use super::{AuditPage, CommitError, Committed, KeyStore, Loaded, SideDocument};
 
 /// Where a call can be tampered with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,5 +209,9 @@ impl KeyStore for FaultyStore {
 
     async fn audit_tail(&self, count: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.inner.audit_tail(count).await
+    }
+
+    async fn audit_page(&self, before: Option<u64>, limit: usize) -> Result<AuditPage, StoreError> {
+        self.inner.audit_page(before, limit).await
     }
 }

@@ -29,6 +29,7 @@ use tokio::task::spawn_blocking;
 use crate::clock::Clock;
 use crate::keys::{AuditRecord, KeySet};
 
+use super::audit_page::{AuditPage, AuditReader};
 use super::error::StoreError;
 use super::file_core::Core;
 use super::file_layer::{FileLayer, RealLayer};
@@ -62,6 +63,8 @@ pub struct FileStore {
     dir: PathBuf,
     // This lock is not poisoned by a panic; what it protects is read from disk every time.
     core: Arc<Mutex<Core>>,
+    /// Reads the audit log, apart from what changes the key set.
+    audit: Arc<Mutex<AuditReader>>,
 }
 
 impl FileStore {
@@ -109,9 +112,16 @@ impl FileStore {
     }
 
     fn new(dir: PathBuf, core: Core) -> Self {
+        let audit = AuditReader::new(
+            Arc::clone(&core.layer),
+            core.paths.audit.clone(),
+            Arc::clone(&core.keyring),
+            core.issuer.clone(),
+        );
         Self {
             dir,
             core: Arc::new(Mutex::new(core)),
+            audit: Arc::new(Mutex::new(audit)),
         }
     }
 
@@ -161,6 +171,11 @@ impl KeyStore for FileStore {
 
     async fn audit_tail(&self, count: usize) -> Result<Vec<AuditRecord>, StoreError> {
         self.with(move |core| core.audit_tail(count)).await?
+    }
+
+    async fn audit_page(&self, before: Option<u64>, limit: usize) -> Result<AuditPage, StoreError> {
+        let mut audit = Arc::clone(&self.audit).lock_owned().await;
+        blocking(&self.dir, move || audit.page(before, limit)).await?
     }
 }
 

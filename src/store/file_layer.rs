@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek as _, SeekFrom, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -76,6 +76,16 @@ pub trait FileLayer: fmt::Debug + Send + Sync {
     /// # Errors
     /// What the operating system said.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>>;
+
+    /// At most `limit` bytes of a file, from `offset` on; none when it is not as long.
+    ///
+    /// # Errors
+    /// What the operating system said.
+    fn read_from(&self, path: &Path, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+        let bytes = self.read(path, offset.saturating_add(limit))?;
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        Ok(bytes.get(from..).unwrap_or_default().to_owned())
+    }
 
     /// Makes one directory.
     ///
@@ -149,6 +159,14 @@ impl FileLayer for RealLayer {
         // The right size from the start: a buffer that grows leaves copies of secrets behind.
         let expected = file.metadata()?.len().min(limit).saturating_add(1);
         let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
+        file.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn read_from(&self, path: &Path, offset: u64, limit: u64) -> io::Result<Vec<u8>> {
+        let mut file = File::open(path)?;
+        file.seek(SeekFrom::Start(offset))?;
+        let mut bytes = Vec::new();
         file.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }

@@ -8,6 +8,7 @@
 
 pub mod audit;
 mod audit_log;
+mod audit_page;
 #[cfg(feature = "testing")]
 pub mod conformance;
 mod durable;
@@ -20,6 +21,7 @@ pub mod faulty_store;
 pub mod file;
 mod file_core;
 pub mod file_layer;
+pub mod file_look;
 mod file_open;
 pub mod file_recover;
 mod halves;
@@ -42,6 +44,7 @@ use thiserror::Error;
 use crate::clock::Timestamp;
 use crate::keys::{AuditRecord, KeySet};
 
+pub use audit_page::{AuditPage, AuditProblem};
 pub use error::{StoreError, StoreWarning};
 #[cfg(feature = "testing")]
 pub use faulty_store::FaultyStore;
@@ -89,6 +92,19 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// [`StoreError`]
     async fn audit_tail(&self, count: usize) -> Result<Vec<AuditRecord>, StoreError>;
+
+    /// At most `limit` audit records from before the revision `before`, and whether the whole log is
+    /// what was written. A store whose records nobody else can write proves them by having them.
+    ///
+    /// # Errors
+    /// [`StoreError`]
+    async fn audit_page(&self, before: Option<u64>, limit: usize) -> Result<AuditPage, StoreError> {
+        Ok(AuditPage::of(
+            self.audit_tail(usize::MAX).await?,
+            before,
+            limit,
+        ))
+    }
 }
 
 /// What [`KeyStore::load`] found.

@@ -18,7 +18,7 @@ use ring::digest;
 use serde_json::{Map, Value};
 
 use super::denial_window::{Closed, Slot};
-use super::log::{Core, Level, Log, Ticker};
+use super::log::{Core, Level, Log, Rendered, Ticker};
 use crate::clock::Timestamp;
 use crate::log_id::LogId;
 
@@ -167,7 +167,7 @@ impl Windows {
         LogId::from_bytes(bytes)
     }
 
-    fn line(&self, core: &Core, closed: &Closed) -> Option<String> {
+    fn line(&self, core: &Core, closed: &Closed) -> Option<Rendered> {
         let names = self.reasons.iter().copied().chain([OTHER]);
         let reasons: Map<String, Value> = names
             .zip(&closed.counts)
@@ -190,7 +190,7 @@ impl Windows {
 }
 
 impl Ticker for Windows {
-    fn tick(&self, now: Option<Timestamp>, core: &Core, lines: &mut Vec<String>) {
+    fn tick(&self, now: Option<Timestamp>, core: &Core, lines: &mut Vec<Rendered>) {
         for slot in &self.slots {
             if let Some(closed) = slot.close(now.map(Timestamp::as_seconds)) {
                 lines.extend(self.line(core, &closed));

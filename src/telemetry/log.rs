@@ -7,11 +7,13 @@
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use super::log_format::LineText;
+use super::log_ring::LogRing;
 use super::log_writer::{FlushDesk, LogWriter};
 use crate::clock::{Clock, Timestamp};
 use crate::log_id::LogId;
@@ -67,22 +69,35 @@ pub(super) struct Core {
     clock: Arc<dyn Clock>,
     dropped: Arc<AtomicU64>,
     tickers: Mutex<Vec<Arc<dyn Ticker>>>,
+    /// Where the writer keeps the newest lines, once somebody wants them.
+    ring: OnceLock<Arc<LogRing>>,
     pub(super) flush: FlushDesk,
 }
 
 /// What goes through the queue.
 pub(super) enum Message {
     /// A rendered line.
-    Line(String),
+    Line(Rendered),
     /// Look at the flush desk.
     Wake,
+}
+
+/// A line, ready to be written.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) level: Level,
+    pub(super) log_id: Option<LogId>,
+    /// As the output wants it, its line feed included.
+    pub(super) text: String,
+    /// The same as JSON for [`LogRing`], when `text` is not.
+    pub(super) json: Option<Box<str>>,
 }
 
 /// Something that the writer thread asks for lines about ten times a second. Those lines bypass
 /// the queue, so they are never dropped for want of room.
 pub(super) trait Ticker: Send + Sync {
     /// Appends the lines due at `now`; all that are still open when `now` is absent.
-    fn tick(&self, now: Option<Timestamp>, core: &Core, lines: &mut Vec<String>);
+    fn tick(&self, now: Option<Timestamp>, core: &Core, lines: &mut Vec<Rendered>);
 }
 
 impl Log {
@@ -103,6 +118,7 @@ impl Log {
             clock,
             dropped: Arc::default(),
             tickers: Mutex::default(),
+            ring: OnceLock::new(),
             flush: FlushDesk::default(),
         });
         let log_writer = LogWriter::spawn(Arc::clone(&core), sender.clone(), receiver, writer);
@@ -120,6 +136,23 @@ impl Log {
     #[must_use]
     pub fn with_threshold(self, threshold: Level) -> Self {
         Self { threshold, ..self }
+    }
+
+    /// Keeps the newest lines in memory from now on: `lines` of level warn and error, and as many others
+    /// that have a Log ID. The first call decides how many.
+    #[must_use]
+    pub fn keep_recent(&self, lines: usize) -> Arc<LogRing> {
+        let ring = self.core.ring.get_or_init(|| Arc::new(LogRing::of(lines)));
+        Arc::clone(ring)
+    }
+
+    /// Waits until the writer has taken up every line emitted before the call; false after `patience`.
+    /// Blocks, so it is not for a thread that serves others.
+    #[must_use]
+    pub fn settle(&self, patience: Duration) -> bool {
+        self.core
+            .flush
+            .request_through(&self.sender, patience, false)
     }
 
     /// Begins a line; [`Line::emit`] writes it. `event` is a constant `snake_case` name, `message`
@@ -151,7 +184,7 @@ impl Log {
             .push(ticker);
     }
 
-    fn send(&self, line: String) {
+    fn send(&self, line: Rendered) {
         if self.sender.try_send(Message::Line(line)).is_err() {
             self.core.lose(1);
         }
@@ -178,7 +211,21 @@ impl fmt::Debug for Core {
 
 impl Core {
     pub(super) fn line(&self, level: Level, event: &'static str, message: &str) -> LineText {
-        LineText::new(self.format, self.now(), level, event, message)
+        let now = self.now();
+        let text = LineText::new(self.format, now, level, event, message);
+        // On a terminal alone: otherwise the line is JSON already.
+        if self.format == Format::Human && self.ring.get().is_some() {
+            text.with_json_twin(now, event, message)
+        } else {
+            text
+        }
+    }
+
+    /// Called by the writer thread alone.
+    pub(super) fn keep(&self, line: &Rendered) {
+        if let Some(ring) = self.ring.get() {
+            ring.keep(line);
+        }
     }
 
     pub(super) fn now(&self) -> Timestamp {
@@ -194,7 +241,7 @@ impl Core {
     }
 
     /// The lines of all tickers. Only the writer thread and registrations take this lock.
-    pub(super) fn ticked(&self, now: Option<Timestamp>) -> Vec<String> {
+    pub(super) fn ticked(&self, now: Option<Timestamp>) -> Vec<Rendered> {
         let mut lines = Vec::new();
         for ticker in self
             .tickers

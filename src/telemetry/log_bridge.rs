@@ -20,12 +20,11 @@ const LINES_PER_SECOND: u32 = 20;
 const SILENCED: [&str; 1] = ["pingora_proxy"];
 
 /// Modules whose inserted values are addresses, names of ours and errors of the system.
-const SPEAKING: [&str; 6] = [
+const SPEAKING: [&str; 5] = [
     "pingora_core::connectors",
     "pingora_core::listeners",
     "pingora_core::server",
     "pingora_core::services",
-    "pingora_load_balancing",
     "pingora_runtime",
 ];
 

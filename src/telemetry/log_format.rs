@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use serde_json::Value;
 
-use super::log::{Format, Level};
+use super::log::{Format, Level, Rendered};
 use crate::clock::Timestamp;
 use crate::log_id::LogId;
 
@@ -23,9 +23,12 @@ const OWN_LIMIT: usize = 2048;
 #[derive(Debug)]
 pub(super) struct LineText {
     format: Format,
+    level: Level,
     head: String,
     log_id: Option<LogId>,
     fields: String,
+    /// The same line as JSON.
+    twin: Option<Box<Self>>,
 }
 
 impl LineText {
@@ -55,17 +58,39 @@ impl LineText {
         }
         Self {
             format,
+            level,
             head,
             log_id: None,
             fields: String::new(),
+            twin: None,
+        }
+    }
+
+    /// The same line, rendered as JSON beside its own form from now on.
+    pub(super) fn with_json_twin(
+        self,
+        time: Timestamp,
+        event: &'static str,
+        message: &str,
+    ) -> Self {
+        let twin = Self::new(Format::Json, time, self.level, event, message);
+        Self {
+            twin: Some(Box::new(twin)),
+            ..self
         }
     }
 
     pub(super) fn log_id(&mut self, log_id: LogId) {
         self.log_id = Some(log_id);
+        if let Some(twin) = &mut self.twin {
+            twin.log_id(log_id);
+        }
     }
 
     pub(super) fn field(&mut self, name: &'static str, value: &Value) {
+        if let Some(twin) = &mut self.twin {
+            twin.field(name, value);
+        }
         self.name(name);
         match (self.format, value) {
             (Format::Human, Value::String(text)) if is_bare(text) => self.fields.push_str(text),
@@ -74,12 +99,25 @@ impl LineText {
     }
 
     pub(super) fn outside(&mut self, name: &'static str, bytes: &[u8]) {
+        if let Some(twin) = &mut self.twin {
+            twin.outside(name, bytes);
+        }
         self.name(name);
         quote_outside(&mut self.fields, bytes);
     }
 
-    /// The finished line, its line feed included.
-    pub(super) fn finish(self) -> String {
+    /// The finished line.
+    pub(super) fn finish(mut self) -> Rendered {
+        let json = self.twin.take().map(|twin| twin.text().into_boxed_str());
+        Rendered {
+            level: self.level,
+            log_id: self.log_id,
+            json,
+            text: self.text(),
+        }
+    }
+
+    fn text(self) -> String {
         let mut line = self.head;
         if let Some(log_id) = self.log_id {
             let _ = match self.format {
@@ -152,7 +190,7 @@ fn write_value(out: &mut String, value: &Value) {
     }
 }
 
-fn quote(out: &mut String, text: &str, limit: usize) {
+pub(super) fn quote(out: &mut String, text: &str, limit: usize) {
     out.push('"');
     escape(out, text, limit, json_piece);
     out.push('"');
@@ -160,12 +198,18 @@ fn quote(out: &mut String, text: &str, limit: usize) {
 
 /// A JSON string of bytes that somebody else chose. Each byte that is not UTF-8 appears as `\xNN`;
 /// so that this reads one way only, a backslash of theirs appears as `\x5c`.
-fn quote_outside(out: &mut String, bytes: &[u8]) {
+pub(super) fn quote_outside(out: &mut String, bytes: &[u8]) {
+    out.push('"');
+    escape_outside(out, bytes);
+    out.push('"');
+}
+
+/// What stands between the quotes of [`quote_outside`].
+pub(super) fn escape_outside(out: &mut String, bytes: &[u8]) {
     // Each byte yields at least one byte of output, so what lies beyond the limit plus one
     // character cannot show; a request of a megabyte costs no more than a short one.
     let seen = bytes.get(..OUTSIDE_LIMIT + 8).unwrap_or(bytes);
     let mut budget = Budget::new(OUTSIDE_LIMIT);
-    out.push('"');
     'chunks: for chunk in seen.utf8_chunks() {
         for c in chunk.valid().chars() {
             let piece = if c == '\\' {
@@ -183,7 +227,6 @@ fn quote_outside(out: &mut String, bytes: &[u8]) {
             }
         }
     }
-    out.push('"');
 }
 
 fn escape(out: &mut String, text: &str, limit: usize, piece: fn(char) -> Piece) {
@@ -260,7 +303,8 @@ fn bare_piece(c: char) -> Piece {
 
 /// Characters that act on a terminal, re-order what stands around them, break lines or are
 /// invisible: controls, format characters and the default-ignorable ones of Unicode, private use.
-fn is_treacherous(c: char) -> bool {
+#[must_use]
+pub fn is_treacherous(c: char) -> bool {
     c.is_control()
         || matches!(c,
             '\u{ad}' | '\u{34f}' | '\u{600}'..='\u{605}' | '\u{61c}' | '\u{6dd}' | '\u{70f}'

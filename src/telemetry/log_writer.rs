@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::log::{Core, Level, Message, QUEUE_LINES};
+use super::log::{Core, Level, Message, QUEUE_LINES, Rendered};
 
 /// How often tickers are asked; bounds how late the summary of a second appears.
 const TICK: Duration = Duration::from_millis(100);
@@ -71,10 +71,7 @@ impl LogWriter {
     }
 
     fn request(&self, timeout: Duration, finish: bool) -> bool {
-        let number = self.core.flush.request(finish);
-        // A full queue needs no wake-up: the writer is behind and looks at the desk on its way.
-        drop(self.wake.try_send(Message::Wake));
-        self.core.flush.wait(number, timeout)
+        self.core.flush.request_through(&self.wake, timeout, finish)
     }
 }
 
@@ -86,7 +83,7 @@ pub(super) struct FlushDesk {
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct FlushState {
+pub(super) struct FlushState {
     requested: u64,
     answered: u64,
     /// Whether a request asked to close the running second too.
@@ -98,14 +95,27 @@ impl FlushDesk {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn request(&self, finish: bool) -> u64 {
+    /// Asks for a flush, wakes the writer through `wake` and waits; false after `timeout`.
+    pub(super) fn request_through(
+        &self,
+        wake: &SyncSender<Message>,
+        timeout: Duration,
+        finish: bool,
+    ) -> bool {
+        let number = self.request(finish);
+        // A full queue needs no wake-up: the writer is behind and looks at the desk on its way.
+        drop(wake.try_send(Message::Wake));
+        self.wait(number, timeout)
+    }
+
+    pub(super) fn request(&self, finish: bool) -> u64 {
         let mut state = self.lock();
         state.requested += 1;
         state.finish |= finish;
         state.requested
     }
 
-    fn wait(&self, number: u64, timeout: Duration) -> bool {
+    pub(super) fn wait(&self, number: u64, timeout: Duration) -> bool {
         let unanswered = |state: &mut FlushState| state.answered < number;
         match self
             .answered
@@ -117,14 +127,20 @@ impl FlushDesk {
     }
 
     /// What is asked for now, and whether to close the running second.
-    fn open(&self) -> Option<FlushState> {
+    pub(super) fn open(&self) -> Option<FlushState> {
         let mut state = self.lock();
         let seen = *state;
         state.finish = false;
         (seen.requested > seen.answered).then_some(seen)
     }
 
-    fn answer(&self, seen: FlushState) {
+    /// Whether something is asked for and not answered.
+    pub(super) fn is_asked(&self) -> bool {
+        let state = self.lock();
+        state.requested > state.answered
+    }
+
+    pub(super) fn answer(&self, seen: FlushState) {
         self.lock().answered = seen.requested;
         self.answered.notify_all();
     }
@@ -186,8 +202,9 @@ impl<W: Write> Output<W> {
         }
     }
 
-    fn push(&mut self, line: &str) {
-        self.batch.extend_from_slice(line.as_bytes());
+    fn push(&mut self, line: &Rendered) {
+        self.core.keep(line);
+        self.batch.extend_from_slice(line.text.as_bytes());
         self.lines += 1;
         if self.batch.len() >= BATCH_BYTES {
             self.write();
@@ -233,7 +250,9 @@ impl<W: Write> Output<W> {
         line.field("lines", &(lost - self.reported_loss).into());
         line.field("total", &lost.into());
         // Not one of `lines`: a report that cannot be written would count itself again and again.
-        self.batch.extend_from_slice(line.finish().as_bytes());
+        let line = line.finish();
+        self.core.keep(&line);
+        self.batch.extend_from_slice(line.text.as_bytes());
         self.announced_loss = Some(lost);
         self.reported_at = Some(Instant::now());
     }

@@ -7,12 +7,15 @@
 //! test compares the two.
 
 mod cache;
+mod endpoints;
 mod keys;
 mod labels;
+mod readings;
 mod registrar;
 mod requests;
 mod routes;
 mod service;
+mod streams;
 #[cfg(test)]
 mod tests;
 mod workers;
@@ -21,20 +24,23 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use prometheus::{Error, Histogram, Registry, Result, TextEncoder};
+use prometheus::{Error, Histogram, IntCounter, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
+use self::endpoints::EndpointsUp;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
     AdminRefusal, CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult,
     TokenError, Trigger,
 };
+pub use self::readings::Readings;
 use self::registrar::{Family, Registrar, prefixed};
 use self::requests::{Requests, RouteRequests};
 use self::routes::RouteFamilies;
 pub use self::routes::{InFlight, RouteMetrics, UpstreamMetrics};
 use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT, TokenMetrics};
+pub use self::streams::TraceMetrics;
 pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
 
@@ -55,7 +61,7 @@ pub struct MetricsLabels<'a> {
     /// The configured routes; [`ISSUER_ROUTE`] and [`NO_ROUTE`] are added.
     pub routes: &'a [RouteLabels<'a>],
     /// The configured upstreams.
-    pub upstreams: &'a [&'a str],
+    pub upstreams: &'a [UpstreamLabels<'a>],
     /// The endpoints of the admin API; `other` is added.
     pub admin_endpoints: &'a [&'a str],
     /// The workers of the proxy listeners, as receipts name them.
@@ -69,6 +75,15 @@ pub struct RouteLabels<'a> {
     pub name: &'a str,
     /// The methods that it takes; none when it takes any.
     pub methods: &'a [&'a str],
+}
+
+/// The names that an upstream contributes.
+#[derive(Clone, Copy, Debug)]
+pub struct UpstreamLabels<'a> {
+    /// The upstream's name.
+    pub name: &'a str,
+    /// Its endpoints, as configured.
+    pub endpoints: &'a [&'a str],
 }
 
 /// The metrics of a gateway.
@@ -90,6 +105,8 @@ pub struct Metrics {
     clients: ClientMetrics,
     admin: AdminMetrics,
     log_lines_dropped: LogLinesDropped,
+    access_log_dropped: IntCounter,
+    traces: Arc<TraceMetrics>,
 }
 
 impl Metrics {
@@ -102,7 +119,7 @@ impl Metrics {
         let reserved = [ISSUER_ROUTE, NO_ROUTE].map(|name| RouteLabels { name, methods: &[] });
         let routes: Vec<&RouteLabels<'_>> = labels.routes.iter().chain(&reserved).collect();
         distinct("route", routes.iter().map(|route| route.name))?;
-        distinct("upstream", labels.upstreams.iter().copied())?;
+        distinct("upstream", labels.upstreams.iter().map(|of| of.name))?;
         let endpoints = labels.admin_endpoints.iter().copied();
         distinct("admin endpoint", endpoints.chain([OTHER_ENDPOINT]))?;
 
@@ -110,6 +127,7 @@ impl Metrics {
         service::program(&mut to, labels.version)?;
         let routes = register_routes(&mut to, &routes)?;
         let upstreams = routes::register_upstreams(&mut to, labels.upstreams)?;
+        to.register(EndpointsUp::new(&upstreams)?)?;
         let workers = workers::register(&mut to, labels.workers)?;
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let cache = CacheMetrics::register(&mut to)?;
@@ -118,6 +136,8 @@ impl Metrics {
         let clients = ClientMetrics::register(&mut to)?;
         let admin = AdminMetrics::register(&mut to, labels.admin_endpoints)?;
         let log_lines_dropped = LogLinesDropped::register(&mut to)?;
+        let access_log_dropped = streams::register_access_log(&mut to)?;
+        let traces = TraceMetrics::register(&mut to)?;
         let (registry, families) = to.finish();
         Ok(Self {
             registry,
@@ -132,6 +152,8 @@ impl Metrics {
             clients,
             admin,
             log_lines_dropped,
+            access_log_dropped,
+            traces,
         })
     }
 
@@ -239,6 +261,16 @@ impl Metrics {
     /// Shows the lines that `log` loses; the first log given stays.
     pub fn attach_log(&self, log: &Log) {
         self.log_lines_dropped.attach(log.dropped_counter());
+    }
+
+    /// Lost lines of the access log.
+    pub(super) fn access_log_dropped(&self) -> IntCounter {
+        self.access_log_dropped.clone()
+    }
+
+    /// What becomes of spans.
+    pub(super) fn traces(&self) -> Arc<TraceMetrics> {
+        Arc::clone(&self.traces)
     }
 
     /// The Prometheus text format of now, for [`METRICS_CONTENT_TYPE`].

@@ -25,7 +25,8 @@ use crate::config::Config;
 use crate::keygen::{FixtureKeys, KeyGenerator as _};
 use crate::keys::timing::Timing;
 use crate::keys::transition::{self, Order};
-use crate::keys::{Actor, Algorithm, FreshKey, SealedPrivate, Trigger};
+use crate::keys::{Actor, Algorithm, FreshKey, KeySet, SealedPrivate, Trigger};
+use crate::token::explain::{Ground, judge};
 use crate::token::jose::{TokenSigner, install_crypto};
 use crate::token::{MAX_TOKEN_BYTES, Rejection, RouteRules, VerificationKeys, verify};
 use crate::{admin, gateway, issuer};
@@ -48,7 +49,7 @@ const ISSUER: &str = "https://issuer.test";
 const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// Endpoints of the admin API with the members of their bodies.
-const BODIES: [(&str, &[&str]); 9] = [
+const BODIES: [(&str, &[&str]); 10] = [
     (
         "rotate",
         &[
@@ -67,6 +68,7 @@ const BODIES: [(&str, &[&str]); 9] = [
     ("change", &["reason"]),
     ("confirm", &["since"]),
     ("session", &["token"]),
+    ("explain", &["token", "method", "host", "path"]),
     (
         "import",
         &[
@@ -84,8 +86,10 @@ const BODIES: [(&str, &[&str]); 9] = [
 /// Keys and tokens that are the same in every run, but for the signatures of ES256.
 struct World {
     live: VerificationKeys,
+    live_set: KeySet,
     /// The same keys after a purge.
     purged: VerificationKeys,
+    purged_set: KeySet,
     /// Signs as the active key, whose algorithm is EdDSA.
     active: TokenSigner,
     /// A good token by each live key.
@@ -130,7 +134,7 @@ impl World {
         let set = transition::rotate(&set, third, &order, &timing, NOW).set;
         let (next, after) = (fresh(Algorithm::EdDsa).0, fresh(Algorithm::EdDsa).0);
         let dead = transition::purge_all(&set, next, after, &order, &timing, NOW).set;
-        let ready = |set| {
+        let ready = |set: &KeySet| {
             VerificationKeys::new(set, timing.leeway, Duration::from_secs(5)).expect("usable keys")
         };
         let payload = good_claims().to_string();
@@ -138,7 +142,9 @@ impl World {
             .map(|signer| signer.sign(payload.as_bytes(), &rng).expect("a token"));
         Self {
             live: ready(&set),
+            live_set: set,
             purged: ready(&dead),
+            purged_set: dead,
             active: second_signer,
             tokens: tokens.to_vec(),
         }
@@ -211,12 +217,39 @@ pub fn bearer(data: &[u8]) {
     assert!(body.chars().all(of_alphabet), "the alphabet");
 }
 
+/// What an operator is told of a token is what would happen to it, and never its signature.
+fn explained(token: &[u8], set: &KeySet, keys: &VerificationKeys) {
+    let (nobody, rules) = (Revocations::default(), route());
+    let ground = Ground {
+        set,
+        keys,
+        clients: &nobody,
+        now: NOW,
+    };
+    let judged = judge(token, "api", &rules, ground);
+    let verdict = verify(token, keys, &rules, &nobody, NOW);
+    assert_eq!(
+        judged.rejection,
+        verdict.as_ref().err().map(|of| of.rejection)
+    );
+    assert!(!judged.what.is_empty());
+    if let Ok(accepted) = verdict {
+        assert!(judged.token.verified && judged.token.accepted_until.is_some());
+        assert_eq!(
+            judged.key.map(|key| key.kid),
+            Some(accepted.key.kid.to_string())
+        );
+    }
+}
+
 /// A token.
 ///
 /// # Panics
 /// When anything is accepted that no key has signed, or that a purged key has.
 pub fn token(data: &[u8]) {
     let world = &*WORLD;
+    explained(data, &world.live_set, &world.live);
+    explained(data, &world.purged_set, &world.purged);
     let nobody = Revocations::default();
     if verify(data, &world.live, &route(), &nobody, NOW).is_ok() {
         let token = std::str::from_utf8(data).expect("text");

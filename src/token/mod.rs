@@ -9,6 +9,7 @@
 pub mod cache;
 pub mod claims;
 mod compact;
+pub mod explain;
 pub mod issue;
 pub mod jose;
 pub mod proven;

@@ -160,6 +160,15 @@ impl VerificationKeys {
         })
     }
 
+    /// The keys of `set` under the same rules, without any memory: what is verified with them leaves
+    /// no trace.
+    ///
+    /// # Errors
+    /// As [`VerificationKeys::new`].
+    pub fn without_memory(&self, set: &KeySet) -> Result<Self, KeyError> {
+        Self::new(set, self.leeway, self.purge_slack)
+    }
+
     /// Remembers purged tokens whose signature was found good in `proven`.
     #[must_use]
     pub fn remembering(self, proven: Arc<ProvenTokens>) -> Self {

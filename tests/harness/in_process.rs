@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pingora::proxy::http_proxy;
-use portcullis::app::{App, Env};
+use portcullis::app::{App, Env, Records};
 use portcullis::clock::Clock;
 use portcullis::config::Config;
 use portcullis::keygen::{FixtureKeys, KeyGenerator};
@@ -126,6 +126,10 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
+    /// Boxed, because futures hold gateways.
+    pub app: Box<App>,
+    /// Access log and traces.
+    pub records: Records,
     _listeners: Vec<Ephemeral>,
 }
 
@@ -140,7 +144,8 @@ impl Gateway {
             Arc::new(Keyring::load(&config.keys.encryption_key_files).expect("a keyring"));
         let seen = seen(&options, &clock);
         let store = store(&options, &config, &keyring, &seen, dir.path()).await;
-        Self::start_on(
+        // Boxed: the future of every test that starts a gateway holds this one.
+        Box::pin(Self::start_on(
             options,
             config,
             dir,
@@ -148,7 +153,7 @@ impl Gateway {
             (clock, seen),
             keyring,
             store,
-        )
+        ))
         .await
     }
 
@@ -163,11 +168,12 @@ impl Gateway {
             config,
             dir,
             env,
+            app,
             _listeners: listeners,
             ..
         } = self;
         options.keygen = Arc::clone(&env.keygen);
-        drop((lifecycle, http, env));
+        drop((lifecycle, http, env, app));
         for listener in listeners {
             listener.stop().await;
         }
@@ -212,7 +218,8 @@ impl Gateway {
             keyring,
             log,
         };
-        let app = App::build(&config, env.clone(), Arc::new(|| false))
+        // Boxed, because futures hold it.
+        let app = Box::pin(App::build(&config, env.clone(), Arc::new(|| false)))
             .await
             .expect("the application starts");
 
@@ -221,6 +228,10 @@ impl Gateway {
         let sources = Sources::new(config.limits.max_connections_per_address);
         let mut listeners = Vec::new();
         let mut workers = Vec::new();
+        let proxy_shared = Shared {
+            refusals: app.proxy_refusals(),
+            ..shared.clone()
+        };
         let next = AtomicUsize::new(0);
         let conf = Arc::new(server_conf(config.server.shutdown_grace));
         for _ in 0..options.workers {
@@ -228,8 +239,9 @@ impl Gateway {
                 &config.listeners.proxy[0],
                 next.fetch_add(1, Ordering::SeqCst),
             );
-            let listener = start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &shared)
-                .expect("a worker");
+            let listener =
+                start_on_ephemeral(http_proxy(&conf, gateway), None, &sources, &proxy_shared)
+                    .expect("a worker");
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
@@ -282,8 +294,15 @@ impl Gateway {
             config,
             dir,
             env,
+            records: app.records(),
+            app: Box::new(app),
             _listeners: listeners,
         }
+    }
+
+    /// Looks after the upstreams and at how everything is, until the guard is dropped.
+    pub fn watch(&self) -> Watching {
+        Watching(tokio::spawn(self.app.watch()))
     }
 
     /// A token with every scope of the client.
@@ -371,6 +390,29 @@ impl Gateway {
         metrics::value(&self.scrape().await, name, labels)
     }
 
+    /// Waits until no request is in flight: an answer reaches its client before the request has
+    /// ended for the gateway.
+    pub async fn settled(&self) {
+        super::eventually("the end of all requests", || async {
+            let scrape = self.scrape().await;
+            let in_flight = |line: &&str| line.starts_with("portcullis_http_requests_in_flight{");
+            scrape
+                .lines()
+                .filter(in_flight)
+                .all(|line| line.ends_with(" 0"))
+                .then_some(())
+        })
+        .await;
+    }
+
+    /// Has the access log and the spans of requests that have ended written and delivered, or lost.
+    pub async fn flush_records(&self) {
+        let records = self.records.clone();
+        tokio::task::spawn_blocking(move || records.flush(super::PATIENCE))
+            .await
+            .expect("a flush");
+    }
+
     /// The body of the JWKS endpoint.
     pub async fn jwks(&self) -> bytes::Bytes {
         let response = self
@@ -381,6 +423,15 @@ impl Gateway {
             .expect("the JWKS");
         assert_eq!(response.status(), 200);
         response.bytes().await.expect("bytes")
+    }
+}
+
+/// Ends what [`Gateway::watch`] began.
+pub struct Watching(tokio::task::JoinHandle<()>);
+
+impl Drop for Watching {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

@@ -13,18 +13,23 @@
     reason = "test code, of which each target uses a part"
 )]
 
+pub mod browser;
 pub mod certificates;
 pub mod clients;
+pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
 pub mod h2;
 pub mod in_process;
+pub mod lines;
 pub mod metrics;
 pub mod nginx;
 pub mod peers;
 pub mod process;
 pub mod raw;
+pub mod relay;
+pub mod toggled;
 pub mod upstream;
 pub mod usage;
 
@@ -91,6 +96,23 @@ pub fn claims(token: &str) -> serde_json::Value {
         .decode(payload)
         .expect("base64url");
     serde_json::from_slice(&json).expect("JSON claims")
+}
+
+/// An answer of `GET keys` or `GET clients/{id}` without what traffic changes in it.
+pub fn without_activity(mut answer: serde_json::Value) -> serde_json::Value {
+    let strip = |object: &mut serde_json::Value| {
+        if let Some(object) = object.as_object_mut() {
+            for name in ["live_tokens", "requests_5m", "last_used_at", "last_seen_at"] {
+                object.remove(name);
+            }
+            object.retain(|name, _| !name.starts_with("last_failure"));
+        }
+    };
+    strip(&mut answer);
+    if let Some(keys) = answer["keys"].as_array_mut() {
+        keys.iter_mut().for_each(strip);
+    }
+    answer
 }
 
 /// The kid in a token's header.

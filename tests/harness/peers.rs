@@ -22,10 +22,30 @@ pub(crate) fn peer(name: &str) -> Option<PathBuf> {
         .map(|dir| dir.join(name))
         .find(|path| is_executable(path));
     if found.is_none() {
-        let notice = format!("peer {name:?} is missing; `make peers` fetches it");
-        assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{notice}");
-        // Not eprintln!: the test harness would swallow it, as a skipped test passes.
-        writeln!(std::io::stderr(), "\n!!! TEST SKIPPED: {notice}\n").ok();
+        skipped(name);
+    }
+    found
+}
+
+fn skipped(name: &str) {
+    let notice = format!("peer {name:?} is missing; `make peers` fetches it");
+    assert!(env::var_os("CI").is_none_or(|ci| ci != "true"), "{notice}");
+    // Not eprintln!: the test harness would swallow it, as a skipped test passes.
+    writeln!(std::io::stderr(), "\n!!! TEST SKIPPED: {notice}\n").ok();
+}
+
+/// A file that `scripts/bootstrap peers` keeps beside the executables, or `None` as [`peer`].
+///
+/// # Panics
+/// When it is nowhere and the environment says `CI=true`.
+pub(crate) fn peer_file(name: &str) -> Option<PathBuf> {
+    let found = places()
+        .into_iter()
+        .take(2)
+        .filter_map(|bin| Some(bin.parent()?.join(name)))
+        .find(|path| path.is_file());
+    if found.is_none() {
+        skipped(name);
     }
     found
 }

@@ -51,24 +51,7 @@ use scratch::Scratch;
 use stage::Stage;
 use verdict::Board;
 
-const WHEN: &str = "\
-When: after an upgrade (with --binary before it), before trusting a new disk (with --dir on that
-disk), and whenever somebody asks whether a purge really works here.
-
-It takes 30 to 60 seconds, longer with RS256, and about one core. The real configuration is read for
-its algorithm and its kind of store, and nothing else of it is touched: keys, secrets, data and ports
-of the rehearsal are made for it in a scratch directory, which is removed at the end, unless --keep is
-given or something is broken. Do not set the clock while it runs.
-
-Exit codes: 0 every invariant that could be exercised held, 1 one is broken (the table says which, and
-what was seen), 2 bad configuration or usage.
-
-  portcullis rehearse                                     what is installed, where it is installed
-  portcullis rehearse --binary ./portcullis-new           the next version, before the upgrade
-  portcullis rehearse --dir /mnt/new --kills 200          a disk that is to hold the keys";
-
 #[derive(Debug, Args)]
-#[command(after_help = WHEN)]
 pub(super) struct RehearseCommand {
     #[command(flatten)]
     file: ConfigFile,

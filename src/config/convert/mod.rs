@@ -9,6 +9,7 @@ mod binding;
 mod issuer;
 mod keys;
 mod listeners;
+mod records;
 mod routes;
 mod settings;
 mod shadow;
@@ -48,6 +49,8 @@ pub(super) fn config(raw: RawConfig, source: &Path, env: Env<'_>) -> Result<Conf
     let limits = settings::limits(&mut cx, raw.limits.unwrap_or_default());
     let server = settings::server(&mut cx, raw.server.unwrap_or_default(), listeners.as_ref());
     let log = settings::log(&mut cx, raw.log.unwrap_or_default());
+    let access_log = records::access_log(&mut cx, raw.access_log.as_ref());
+    let tracing = records::tracing(&mut cx, raw.tracing.as_ref());
     match (issuer, keys, listeners) {
         (Some(issuer), Some(keys), Some(listeners)) if cx.found.is_empty() => Ok(Config {
             source: source.to_path_buf(),
@@ -60,6 +63,8 @@ pub(super) fn config(raw: RawConfig, source: &Path, env: Env<'_>) -> Result<Conf
             limits,
             server,
             log,
+            access_log,
+            tracing,
         }),
         _ => Err(cx.found),
     }

@@ -186,9 +186,15 @@ pub(super) fn log(cx: &mut Cx<'_>, raw: RawLog) -> LogSettings {
         ("json", LogFormat::Json),
         ("human", LogFormat::Human),
     ];
-    let at = KeyPath::root().key("log").key("format");
-    let format = cx.maybe(&at, raw.format.as_ref(), |text| units::word(text, &known));
+    let at = KeyPath::root().key("log");
+    let format = cx.maybe(&at.key("format"), raw.format.as_ref(), |text| {
+        units::word(text, &known)
+    });
+    let ring_lines = cx.maybe(&at.key("ring_lines"), raw.ring_lines.as_ref(), |text| {
+        Ok(units::number_within(text, 0, 100_000)? as usize)
+    });
     LogSettings {
         format: format.unwrap_or(LogFormat::Auto),
+        ring_lines: ring_lines.unwrap_or(2000),
     }
 }

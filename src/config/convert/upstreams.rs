@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use crate::config::forms::Named;
+use crate::config::error::Broken;
+use crate::config::forms::{Named, WordOr};
 use crate::config::path::KeyPath;
-use crate::config::raw::{RawUpstream, RawUpstreamTls};
+use crate::config::raw::{RawHealthCheck, RawUpstream, RawUpstreamTls};
 use crate::config::{names, net, units};
-use crate::gateway::upstreams::{UpstreamSpec, UpstreamTls};
+use crate::gateway::upstreams::{HealthCheck, UpstreamSpec, UpstreamTls};
 
 use super::Cx;
 
@@ -56,6 +57,7 @@ fn upstream(cx: &mut Cx<'_>, name: &str, raw: &RawUpstream, at: &KeyPath) -> Opt
         );
     }
     let tls = raw.tls.as_ref().map(|raw| tls(cx, raw, &at.key("tls")));
+    let health_check = health_check(cx, &at.key("health_check"), raw.health_check.as_ref());
     let mut timeout = |key: &str, raw, most: u64, default: u64| {
         let (least, most) = (Duration::from_millis(1), Duration::from_secs(most));
         cx.maybe(&at.key(key), raw, |text| {
@@ -73,6 +75,41 @@ fn upstream(cx: &mut Cx<'_>, name: &str, raw: &RawUpstream, at: &KeyPath) -> Opt
             Some(tls) => Some(tls?),
             None => None,
         },
+        health_check,
+    })
+}
+
+fn health_check(
+    cx: &mut Cx<'_>,
+    at: &KeyPath,
+    raw: Option<&WordOr<RawHealthCheck>>,
+) -> Option<HealthCheck> {
+    let default = HealthCheck::default();
+    let raw = match raw {
+        None => return Some(default),
+        Some(WordOr::Section(raw)) => raw,
+        Some(WordOr::Word(word)) => {
+            cx.maybe(at, Some(word), |text| match text {
+                "off" => Ok(()),
+                _ => Err(Broken::new(
+                    "`health_check` is a map, or the word `off`",
+                    "write `health_check: { interval: 10s, timeout: 2s }` or `health_check: off`",
+                )),
+            });
+            return None;
+        }
+    };
+    let mut duration = |key, raw, least: u64, most: u64| {
+        let (least, most) = (Duration::from_millis(least), Duration::from_secs(most));
+        cx.maybe(&at.key(key), raw, |text| {
+            units::duration_within(text, least, most)
+        })
+    };
+    let interval = duration("interval", raw.interval.as_ref(), 100, 3600);
+    let timeout = duration("timeout", raw.timeout.as_ref(), 1, 60);
+    Some(HealthCheck {
+        interval: interval.unwrap_or(default.interval),
+        timeout: timeout.unwrap_or(default.timeout),
     })
 }
 

@@ -41,7 +41,7 @@ pub struct Imported {
 /// window, as every activation does.
 ///
 /// # Errors
-/// A [`Refusal`] when the name or the key is known already, the set is full, or `max_ttl` is out of
+/// A [`Refusal`] when the caller's view is stale, the name or the key is known already, the set is full, or `max_ttl` is out of
 /// bounds.
 pub fn import(
     set: &KeySet,
@@ -50,6 +50,7 @@ pub fn import(
     timing: &Timing,
     now: Timestamp,
 ) -> Result<(KeySet, Option<Activation>), Refusal> {
+    order.check_seen(set)?;
     let now = now.max(set.high_water_time);
     if imported.max_ttl.is_zero() || imported.max_ttl > MAX_TOKEN_TTL {
         return Err(Refusal::MaxTtl(imported.max_ttl));

@@ -12,8 +12,10 @@ use super::{Order, Refusal};
 /// stays what it was (invariant 22), and a higher `restore_epoch` tells this set from a rollback.
 ///
 /// # Errors
-/// A [`Refusal`] when the key was not purged, counts as compromised, or could verify nothing.
+/// A [`Refusal`] when the caller's view is stale, the key was not purged, counts as compromised, or
+/// could verify nothing.
 pub fn restore(set: &KeySet, kid: &Kid, order: &Order, now: Timestamp) -> Result<KeySet, Refusal> {
+    order.check_seen(set)?;
     let now = now.max(set.high_water_time);
     let Some(dead) = set
         .tombstones
@@ -81,13 +83,14 @@ pub fn restore(set: &KeySet, kid: &Kid, order: &Order, now: Timestamp) -> Result
 /// only ever raised. `None` when every key named counts as compromised already.
 ///
 /// # Errors
-/// A [`Refusal`] when a key named was not purged.
+/// A [`Refusal`] when the caller's view is stale, or a key named was not purged.
 pub fn mark_compromised(
     set: &KeySet,
     kids: &[Kid],
     order: &Order,
     now: Timestamp,
 ) -> Result<Option<KeySet>, Refusal> {
+    order.check_seen(set)?;
     let now = now.max(set.high_water_time);
     for kid in kids {
         let purged = |tombstone: &Tombstone| tombstone.kid == *kid && tombstone.end == End::Purged;

@@ -84,7 +84,7 @@ impl MethodRequests {
     }
 }
 
-fn pair((name, value): (&str, &str)) -> LabelPair {
+pub(super) fn pair((name, value): (&str, &str)) -> LabelPair {
     let mut pair = LabelPair::default();
     pair.set_name(name.to_owned());
     pair.set_value(value.to_owned());

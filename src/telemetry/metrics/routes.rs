@@ -10,10 +10,12 @@ use prometheus::{
     Histogram, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Result,
 };
 
+use super::UpstreamLabels;
 use super::keys::KeySeries;
 use super::labels::{CacheLookup, CodeClass, KeyStateLabel};
 use super::registrar::{Registrar, histogram};
 use super::requests::RouteRequests;
+use crate::telemetry::EndpointHealth;
 use crate::token::rejection::Rejection;
 
 /// Seconds of a whole request. Our own share is below 1 ms, so the low end is fine enough to see
@@ -173,6 +175,21 @@ impl RouteMetrics {
         InFlight(self.in_flight.clone())
     }
 
+    /// Requests in flight now.
+    #[must_use]
+    pub fn in_flight_now(&self) -> i64 {
+        self.in_flight.get()
+    }
+
+    /// Refusals that only a thief or a defect of ours can cause: uses of a purged key after its purge,
+    /// on any route, and unexpired tokens of a retired key.
+    pub(super) fn alarms(&self) -> (u64, u64) {
+        (
+            self.compromised_key_use.get(),
+            self.lifecycle_violations.get(),
+        )
+    }
+
     /// A request ended. A method that is not the route's own counts as `other`.
     pub fn observe(&self, method: &str, code: CodeClass, seconds: f64) {
         self.requests.count(method, code);
@@ -194,6 +211,7 @@ impl Drop for InFlight {
 #[derive(Debug)]
 pub struct UpstreamMetrics {
     duration: Histogram,
+    endpoints: Vec<Arc<EndpointHealth>>,
 }
 
 impl UpstreamMetrics {
@@ -201,12 +219,18 @@ impl UpstreamMetrics {
     pub fn observe(&self, seconds: f64) {
         self.duration.observe(seconds);
     }
+
+    /// The state of each endpoint, in the order of the configuration.
+    #[must_use]
+    pub fn endpoints(&self) -> &[Arc<EndpointHealth>] {
+        &self.endpoints
+    }
 }
 
 /// Registers the family of the upstreams and makes its series.
 pub(super) fn register_upstreams(
     to: &mut Registrar,
-    names: &[&str],
+    labels: &[UpstreamLabels<'_>],
 ) -> Result<HashMap<String, Arc<UpstreamMetrics>>> {
     let family = to.histograms(
         "upstream_request_duration_seconds",
@@ -214,11 +238,15 @@ pub(super) fn register_upstreams(
         &REQUEST_BUCKETS,
         "upstream",
     )?;
-    let upstream = |name: &&str| {
-        let duration = histogram(&family, name)?;
-        Ok(((*name).to_owned(), Arc::new(UpstreamMetrics { duration })))
+    let upstream = |label: &UpstreamLabels<'_>| {
+        let endpoint = |address: &&str| Arc::new(EndpointHealth::new(label.name, address));
+        let metrics = UpstreamMetrics {
+            duration: histogram(&family, label.name)?,
+            endpoints: label.endpoints.iter().map(endpoint).collect(),
+        };
+        Ok((label.name.to_owned(), Arc::new(metrics)))
     };
-    names.iter().map(upstream).collect()
+    labels.iter().map(upstream).collect()
 }
 
 /// Registers the time to decide about a token, in the order of [`CacheLookup::ALL`].

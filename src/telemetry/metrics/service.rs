@@ -61,6 +61,17 @@ impl TokenMetrics {
         })
     }
 
+    /// How many were issued so far, and how many requests were refused by each error, in the order of
+    /// [`TokenError::ALL`].
+    pub(super) fn totals(&self) -> (u64, impl Iterator<Item = (TokenError, u64)>) {
+        let issued = self.issued.iter().map(IntCounter::get).sum();
+        let errors = TokenError::ALL.iter().copied().zip(&self.errors);
+        (
+            issued,
+            errors.map(|(error, counter)| (error, counter.get())),
+        )
+    }
+
     pub(super) fn issued(&self, grant: Grant) {
         if let Some(counter) = self.issued.get(grant as usize) {
             counter.inc();
@@ -189,6 +200,11 @@ impl LogLinesDropped {
         })
     }
 
+    pub(super) fn now(&self) -> u64 {
+        let count = self.count.get();
+        count.map_or(0, |count| count.load(Ordering::Relaxed))
+    }
+
     pub(super) fn attach(&self, count: Arc<AtomicU64>) {
         self.count.get_or_init(|| count);
     }
@@ -201,10 +217,7 @@ impl Collector for LogLinesDropped {
 
     fn collect(&self) -> Vec<MetricFamily> {
         let mut families = self.shown.collect();
-        let count = self
-            .count
-            .get()
-            .map_or(0, |count| count.load(Ordering::Relaxed));
+        let count = self.now();
         for sample in families.iter_mut().flat_map(MetricFamily::mut_metric) {
             let mut counter = prometheus::proto::Counter::default();
             #[expect(clippy::cast_precision_loss, reason = "exact up to 2^53 lines")]

@@ -24,7 +24,10 @@ fn metrics() -> Metrics {
                 methods: &[],
             },
         ],
-        upstreams: &["echo"],
+        upstreams: &[UpstreamLabels {
+            name: "echo",
+            endpoints: &["echo.internal:80", "127.0.0.1:9003"],
+        }],
         admin_endpoints: &["keys", "keys/rotate"],
         workers: &["proxy 127.0.0.1:8080 worker 0".to_owned()],
     })
@@ -575,7 +578,10 @@ fn a_name_used_twice_is_refused() {
         assert!(error.contains("used twice or reserved"), "{error}");
     }
     let upstreams = MetricsLabels {
-        upstreams: &["u", "u"],
+        upstreams: &["u", "u"].map(|name| UpstreamLabels {
+            name,
+            endpoints: &[],
+        }),
         ..MetricsLabels::default()
     };
     assert!(Metrics::new(&upstreams).is_err());

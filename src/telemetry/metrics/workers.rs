@@ -14,6 +14,12 @@ pub struct WorkerMetrics {
 }
 
 impl WorkerMetrics {
+    /// Open connections now.
+    #[must_use]
+    pub fn connections_now(&self) -> i64 {
+        self.connections.get()
+    }
+
     /// Counts a connection as open until the guard is dropped.
     #[must_use]
     pub fn connection(&self) -> OpenConnection {

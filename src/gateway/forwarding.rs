@@ -1,0 +1,47 @@
+//! What the upstream is told beside the request itself: where it came from, and its trace.
+
+use http::{HeaderName, HeaderValue};
+use pingora::Result;
+use pingora::http::RequestHeader;
+use pingora::proxy::Session;
+
+use crate::http::ConnState;
+use crate::telemetry::{RequestTrace, is_tracestate};
+
+static TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Continues the trace of the request. Without one, traces are off and the fields pass as they came.
+/// A `tracestate` belongs to the trace of its sender, so it ends where that trace does.
+pub(super) fn trace(trace: Option<RequestTrace>, request: &mut RequestHeader) -> Result<()> {
+    let Some(trace) = trace else {
+        return Ok(());
+    };
+    let states = request.headers.get_all(&TRACESTATE).iter();
+    if trace.parent.is_none() || !is_tracestate(states.map(HeaderValue::as_bytes)) {
+        request.remove_header(&TRACESTATE);
+    }
+    request.insert_header("traceparent", trace.onwards().to_string())
+}
+
+/// For a session that no guard made.
+fn address_of(session: &Session) -> Option<HeaderValue> {
+    let address = session.client_addr()?.as_inet()?.ip();
+    HeaderValue::try_from(address.to_string()).ok()
+}
+
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// What the client says about itself is replaced by what the connection says; other fields of that
+/// kind are stripped with the identity headers.
+pub(super) fn forwarded_for(session: &Session, request: &mut RequestHeader) -> Result<()> {
+    let known = ConnState::with_current(|conn| conn.forwarded_for().cloned());
+    match known.unwrap_or_else(|| address_of(session)) {
+        Some(address) => request.insert_header("X-Forwarded-For", address)?,
+        None => drop(request.remove_header(&X_FORWARDED_FOR)),
+    }
+    let tls = session
+        .digest()
+        .is_some_and(|digest| digest.ssl_digest.is_some());
+    let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
+    request.insert_header("X-Forwarded-Proto", scheme)
+}

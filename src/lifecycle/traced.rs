@@ -1,0 +1,60 @@
+//! The spans of rotations and purges.
+
+use std::time::Instant;
+
+use crate::keys::Trigger;
+use crate::keys::transition::Order;
+use crate::telemetry::{LifecycleSpan, RotationKind, Tracer};
+
+use super::{Lifecycle, LifecycleError, RotationOutcome};
+
+impl Lifecycle {
+    /// From now on rotations and purges make spans; the first tracer given stays.
+    pub fn attach_tracer(&self, tracer: Tracer) {
+        let _first_stays = self.tracer.set(tracer);
+    }
+
+    pub(super) fn trace(
+        &self,
+        order: &Order,
+        kind: RotationKind,
+        result: &Result<RotationOutcome, LifecycleError>,
+        began: Instant,
+    ) {
+        let Some(tracer) = self.tracer.get() else {
+            return;
+        };
+        let trigger = match order.trigger {
+            Trigger::Manual => "manual",
+            Trigger::Automatic => "automatic",
+        };
+        let mut attributes = vec![("portcullis.trigger", trigger.to_owned())];
+        let mut failure = None;
+        match result {
+            Ok(outcome) => {
+                attributes.push(("portcullis.changed", outcome.changed.to_string()));
+                attributes.push(("portcullis.revision", outcome.set.revision.to_string()));
+                attributes.push(("portcullis.rotation_id", outcome.activation.id.to_string()));
+                if let Some(receipt) = &outcome.receipt {
+                    let state = receipt.state();
+                    let is_drained = state.drained_at.is_some();
+                    attributes.push(("portcullis.purge_id", receipt.purge_id.to_string()));
+                    attributes.push(("portcullis.drained", is_drained.to_string()));
+                    attributes.push(("portcullis.still_held_by", state.still_held_by.join(", ")));
+                }
+            }
+            // The kind of failure alone: its text may quote what an operator typed.
+            Err(_) => failure = Some("failed; the log says why".to_owned()),
+        }
+        tracer.lifecycle(LifecycleSpan {
+            name: match kind {
+                RotationKind::Rotate => "rotate keys",
+                RotationKind::Purge => "purge keys",
+            },
+            began,
+            took: began.elapsed(),
+            attributes,
+            failure,
+        });
+    }
+}

@@ -1,0 +1,191 @@
+//! The thread that collects spans into batches and delivers them.
+//!
+//! Invariants: a batch is bounded; a failed delivery is tried again with growing pauses, for half a
+//! minute, and then given up and counted; meanwhile the queues fill up, and what finds no room in
+//! them is counted there. The log is told when the collector stops taking spans and when it takes
+//! them again, not in between.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+
+use super::Traced;
+use super::deliver::{Collector, Delivered};
+use super::otlp::Encoder;
+use crate::clock::Clock;
+use crate::telemetry::lanes::{LOOK_EVERY, LaneEnds};
+use crate::telemetry::log::{Level, Log};
+use crate::telemetry::log_writer::FlushDesk;
+use crate::telemetry::metrics::TraceMetrics;
+use crate::telemetry::request_record::Anchor;
+
+/// Spans of one delivery.
+const BATCH_SPANS: usize = 512;
+
+/// How long a span waits for others of its batch.
+const BATCH_AGE: Duration = Duration::from_secs(1);
+
+/// The first pause before another try; each further one is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// For so long a batch is tried again.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
+
+pub(super) struct Exporter {
+    ends: LaneEnds<Traced>,
+    encoder: Encoder,
+    collector: Collector,
+    around: Around,
+    /// Spans that wait to be delivered, and since when.
+    batch: Vec<Span>,
+    since: Option<Instant>,
+    /// Spans lost so far by the failure that lasts.
+    failing: Option<u64>,
+}
+
+/// What the exporter works with beside spans.
+pub(super) struct Around {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) log: Log,
+    pub(super) metrics: Arc<TraceMetrics>,
+    pub(super) desk: Arc<FlushDesk>,
+}
+
+impl Exporter {
+    pub(super) fn new(
+        ends: LaneEnds<Traced>,
+        encoder: Encoder,
+        collector: Collector,
+        around: Around,
+    ) -> Self {
+        Self {
+            ends,
+            encoder,
+            collector,
+            around,
+            batch: Vec::new(),
+            since: None,
+            failing: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        self.ends.answer_the_bell();
+        loop {
+            // Read before the queues are drained: all that a flush waits for is in them by now.
+            let request = self.around.desk.open();
+            let anchor = Anchor::now(&*self.around.clock);
+            let (encoder, batch) = (&self.encoder, &mut self.batch);
+            let drained = self
+                .ends
+                .drain(|traced| encoder.spans(batch, &traced, &anchor));
+            if !self.batch.is_empty() {
+                self.since.get_or_insert_with(Instant::now);
+            }
+            let is_last = drained.ended || request.is_some();
+            let is_due = self.since.is_some_and(|since| since.elapsed() >= BATCH_AGE);
+            if is_last || is_due || self.batch.len() >= BATCH_SPANS {
+                self.deliver_all(drained.ended);
+            }
+            if let Some(asked) = request {
+                self.around.desk.answer(asked);
+            }
+            if drained.ended {
+                return;
+            }
+            if drained.taken == 0 {
+                thread::park_timeout(LOOK_EVERY);
+            }
+        }
+    }
+
+    fn deliver_all(&mut self, ended: bool) {
+        self.since = None;
+        let mut spans = std::mem::take(&mut self.batch);
+        while !spans.is_empty() {
+            let rest = spans.split_off(spans.len().min(BATCH_SPANS));
+            let count = u64::try_from(spans.len()).unwrap_or(u64::MAX);
+            let message = self.encoder.message(std::mem::replace(&mut spans, rest));
+            self.deliver(&message, count, ended);
+        }
+    }
+
+    /// Delivers one batch, or gives it up.
+    fn deliver(&mut self, message: &ExportTraceServiceRequest, count: u64, ended: bool) {
+        let started = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let (why, wait) = match self.collector.deliver(message) {
+                Delivered::Taken { refused } => {
+                    let refused = refused.min(count);
+                    self.around.metrics.delivered(count - refused);
+                    self.around.metrics.refused(refused);
+                    self.recovered();
+                    return;
+                }
+                Delivered::Refused { why } => return self.lost(count, &why),
+                Delivered::Later { why, after } => (why, after.unwrap_or(pause)),
+            };
+            self.failed(&why);
+            // Whoever waits for a flush waits for an answer, not for a collector.
+            if ended || self.around.desk.is_asked() || started.elapsed() + wait > GIVE_UP_AFTER {
+                return self.lost(count, &why);
+            }
+            self.sleep(wait);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    /// Sleeps for so long, or until a flush is asked for.
+    fn sleep(&self, wait: Duration) {
+        let until = Instant::now() + wait;
+        while let Some(left) = until.checked_duration_since(Instant::now()) {
+            if left.is_zero() || self.around.desk.is_asked() {
+                return;
+            }
+            thread::park_timeout(left);
+        }
+    }
+
+    fn failed(&mut self, why: &str) {
+        if self.failing.is_some() {
+            return;
+        }
+        self.failing = Some(0);
+        self.around
+            .log
+            .event(
+                Level::Warn,
+                "trace_export_failed",
+                "the collector takes no spans; requests are served as always, their spans are tried again and then dropped",
+            )
+            .outside("cause", why)
+            .emit();
+    }
+
+    fn lost(&mut self, count: u64, why: &str) {
+        self.failed(why);
+        self.failing = self.failing.map(|lost| lost + count);
+        self.around.metrics.undeliverable(count);
+    }
+
+    fn recovered(&mut self) {
+        if let Some(lost) = self.failing.take() {
+            self.around
+                .log
+                .event(
+                    Level::Info,
+                    "trace_export_recovered",
+                    "the collector takes spans again",
+                )
+                .field("spans_lost", lost)
+                .emit();
+        }
+    }
+}
