@@ -13,10 +13,10 @@ use pingora::{Error, ErrorType, Result};
 pub(super) const CRUMBLED: &str = "body in tiny pieces";
 
 /// So many pieces nobody asks about.
-const FREE_PIECES: u64 = 1_000;
+const FREE_PIECES: u64 = 700;
 
 /// Beyond those: fewest bytes in a piece, on average, unless they come slowly.
-const FEWEST_BYTES: u64 = 32;
+const FEWEST_BYTES: u64 = 64;
 
 /// Slowly: so many pieces a second since the request began.
 const SLOW_PIECES: u64 = 100;
@@ -73,9 +73,9 @@ mod tests {
     #[test]
     fn tiny_pieces_come_slowly_or_are_few() {
         let millis = Duration::from_millis;
-        assert_eq!(taken(1, Duration::ZERO), 1_000);
-        assert_eq!(taken(31, millis(1)), 1_000);
-        assert_eq!(taken(32, Duration::ZERO), 10_000, "no longer tiny");
+        assert_eq!(taken(1, Duration::ZERO), 700);
+        assert_eq!(taken(63, millis(1)), 700);
+        assert_eq!(taken(64, Duration::ZERO), 10_000, "no longer tiny");
         assert_eq!(taken(1, millis(10)), 10_000, "typed");
         assert_eq!(taken(16_384, Duration::ZERO), 10_000);
     }

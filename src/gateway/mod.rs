@@ -148,7 +148,7 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        if let Some(piece) = body {
+        if let Some(piece) = body.as_ref().filter(|piece| !piece.is_empty()) {
             let most = self.parts.limits.max_body_bytes;
             ctx.body.take(piece.len(), ctx.started.elapsed(), most)?;
         }

@@ -53,10 +53,10 @@ fn kinds(good: &str, purged: &str) -> Vec<(&'static str, String, &'static [u16])
         )
     };
     let chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(10_000));
-    let few_chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(900));
+    let few_chunks = format!("{}0\r\n\r\n", "1\r\nx\r\n".repeat(650));
     let fair_chunks = format!(
         "{}0\r\n\r\n",
-        format!("28\r\n{}\r\n", "x".repeat(40)).repeat(1_000)
+        format!("48\r\n{}\r\n", "x".repeat(72)).repeat(800)
     );
     let extended = format!("1;{}\r\nx\r\n0\r\n\r\n", "e".repeat(60_000));
     let many_fields: String = (0..95)
@@ -148,12 +148,12 @@ fn kinds(good: &str, purged: &str) -> Vec<(&'static str, String, &'static [u16])
             &[400],
         ),
         (
-            "900 chunks of a byte",
+            "650 chunks of a byte",
             post("Transfer-Encoding: chunked\r\n", &few_chunks),
             &[200],
         ),
         (
-            "1,000 chunks of 40 bytes",
+            "800 chunks of 72 bytes",
             post("Transfer-Encoding: chunked\r\n", &fair_chunks),
             &[200],
         ),
