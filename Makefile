@@ -12,8 +12,9 @@ export PORTCULLIS_PEERS := $(PEERS)
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help run test lint check screenshots bench bench-smoke bench-e2e bench-instructions dist ci bootstrap \
-        peers bench-peers tools api-docs clean-demo
+.PHONY: help run test lint check screenshots bench bench-smoke bench-e2e bench-instructions dist \
+        dist-pgo ci bootstrap peers bench-peers tools api-docs who-accepts soak false-refusals mutants \
+        metrics-doc observe clean-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,6 +22,10 @@ help: ## list the targets
 run: bootstrap ## build, set up ./data and ./secrets if empty, start gateway, echo upstream and demo client
 	$(CARGO) build --release --locked
 	exec $(TARGET)/release/portcullis demo
+
+observe: bootstrap peers ## build, start gateway, upstreams, load, Prometheus and Grafana if installed; Ctrl-C ends all
+	$(CARGO) build --release --locked
+	exec scripts/observe
 
 test: bootstrap peers ## run the whole test suite against real peers (benches once each, doc tests too)
 	$(CARGO) test --locked --all-targets
@@ -49,9 +54,28 @@ bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, n
 	$(CARGO) build --profile dist --locked
 	scripts/bench-e2e $(ARGS)
 
+metrics-doc: bootstrap ## write docs/metrics.md anew from the code
+	PORTCULLIS_RENEW=1 $(CARGO) test --locked --lib telemetry::metrics::document
+
 bench-instructions: bootstrap bench-peers ## instructions per request under callgrind, token cached : no token asked
 	$(CARGO) build --profile dist --locked
 	scripts/bench-instructions $(ARGS)
+
+who-accepts: bootstrap peers bench-peers ## sixteen requests to this gateway, Envoy, HAProxy, nginx: who accepts what
+	$(CARGO) build --release --locked
+	scripts/who-accepts $(ARGS)
+
+soak: bootstrap peers ## an hour of mixed traffic: does memory grow, do descriptors leak (ARGS="--minutes 60")
+	$(CARGO) build --release --locked
+	scripts/soak $(ARGS)
+
+false-refusals: bootstrap peers bench-peers ## a million good requests through rotations at full rate: none may be refused
+	$(CARGO) build --release --locked
+	scripts/false-refusals $(ARGS)
+
+mutants: bootstrap ## break the code of token/, keys/ and store/ in small ways: is every one found (hours; ARGS="--minutes 30")
+	@scripts/bootstrap mutants
+	scripts/mutants $(ARGS)
 
 dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes minutes)
 	$(CARGO) build --profile dist --locked
@@ -59,6 +83,9 @@ dist: bootstrap ## the binary to ship: target/dist/portcullis (fat LTO, takes mi
 api-docs: ## renew the recorded examples of the admin API, docs/openapi.json and docs/admin-api.md
 	PORTCULLIS_RENEW=examples $(CARGO) test --locked --test openapi every_example
 	PORTCULLIS_RENEW=docs $(CARGO) test --locked --test openapi committed::the_
+
+dist-pgo: bootstrap bench-peers ## the same, trained with the benchmarks' traffic: target/dist-pgo/portcullis
+	scripts/dist-pgo
 
 ci: ## what the build server runs, with the duration of each step
 	.ci/run

@@ -1,6 +1,14 @@
 //! What the admin API shows of what keys, clients and purges do: live tokens, requests, last use, last
 //! failure, failures over time.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
 mod harness;
 
 use std::time::Duration;

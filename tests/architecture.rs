@@ -57,6 +57,7 @@ const UNITS: &[Unit] = &[
             "jsonwebtoken",
             "quick_cache",
             "ring",
+            "schemars",
             "serde",
             "serde_json",
             "thiserror",
@@ -247,7 +248,7 @@ const UNITS: &[Unit] = &[
         "health",
         4,
         &["http", "lifecycle", "telemetry"],
-        &["axum", "http"],
+        &["axum", "flate2", "http"],
     ),
     unit(
         "config",
@@ -258,7 +259,7 @@ const UNITS: &[Unit] = &[
     unit(
         "listeners",
         5,
-        &["gateway", "http", "telemetry"],
+        &["clock", "gateway", "http", "telemetry"],
         &[
             "async_trait",
             "bytes",
@@ -269,6 +270,7 @@ const UNITS: &[Unit] = &[
             "rustls_pki_types",
             "thiserror",
             "tokio",
+            "x509_parser",
         ],
     ),
     unit(

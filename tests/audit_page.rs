@@ -1,5 +1,13 @@
 //! `GET audit`: the record of what was done to the keys, in pages, and whether it is intact.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
 mod harness;
 
 use std::time::Instant;

@@ -9,7 +9,7 @@
 mod harness;
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{BufRead, BufReader, Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +21,12 @@ use harness::process::free_ports;
 use harness::upstream::Upstream;
 use harness::{PATIENCE, Process, eventually};
 use serde_json::{Value, json};
+
+fn read_line(reader: &mut impl BufRead) -> String {
+    let mut line = String::new();
+    let _gone = reader.read_line(&mut line);
+    line.trim_end().to_owned()
+}
 
 type Answers = Arc<Mutex<HashMap<String, (u16, Value)>>>;
 
@@ -47,14 +53,20 @@ impl Fake {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let Ok(mut stream) = stream else { return };
-                let mut lines = BufReader::new(stream.try_clone().expect("a handle")).lines();
-                let first = lines.next().and_then(Result::ok).unwrap_or_default();
-                // To the end of the header; these requests have no body.
-                while lines
-                    .next()
-                    .and_then(Result::ok)
-                    .is_some_and(|line| !line.is_empty())
-                {}
+                let mut reader = BufReader::new(stream.try_clone().expect("a handle"));
+                let first = read_line(&mut reader);
+                let mut body = 0;
+                loop {
+                    let line = read_line(&mut reader).to_ascii_lowercase();
+                    if let Some(length) = line.strip_prefix("content-length:") {
+                        body = length.trim().parse().unwrap_or(0);
+                    }
+                    if line.is_empty() {
+                        break;
+                    }
+                }
+                // What is left unread when the connection closes would break the answer off.
+                let _gone = reader.read_exact(&mut vec![0; body]);
                 let path = first.split(' ').nth(1).unwrap_or_default();
                 let unknown =
                     json!({ "code": "NOT_FOUND", "detail": "no such thing", "log_id": "x" });
@@ -484,4 +496,36 @@ async fn a_purge_needs_the_word_and_a_script_needs_yes() {
     let (code, said) = typed("purge\n");
     assert_eq!(code, Some(0), "{said}");
     assert_eq!(gateway.status(&token).await, 401);
+}
+
+/// Names of keys are base64url: one in 64 begins with a hyphen, and must be no option.
+#[test]
+fn a_key_may_have_a_name_that_looks_like_an_option() {
+    let fake = Fake::start();
+    let set = json!({ "revision": 2, "keys": [], "changed": true, "kind": "purge" });
+    for kid in ["-KEO_x", "-c2f", "--abc", "-", "-h7"] {
+        for verb in ["restore", "compromised"] {
+            fake.answer(&format!("/admin/v1/keys/{kid}/{verb}"), 200, set.clone());
+            let output = fake.run(&["keys", verb, kid, "--reason", "x"]);
+            assert!(output.status.success(), "{kid}: {}", text(&output.stderr));
+        }
+        fake.answer("/admin/v1/keys", 200, set.clone());
+        fake.answer("/admin/v1/keys/rotate", 200, set.clone());
+        let output = fake.run(&["keys", "rotate", "--purge", "--kid", kid, "--yes"]);
+        assert!(output.status.success(), "{kid}: {}", text(&output.stderr));
+        fake.answer(
+            &format!("/admin/v1/keys/preview?kids={kid}"),
+            200,
+            set.clone(),
+        );
+        let output = fake.run(&["keys", "preview", "--kid", kid]);
+        assert!(output.status.success(), "{kid}: {}", text(&output.stderr));
+    }
+    // What is no name of a key is still wrong usage.
+    for arguments in [
+        &["keys", "restore"][..],
+        &["keys", "restore", "--help-me", "kid"],
+    ] {
+        assert_eq!(fake.run(arguments).status.code(), Some(2), "{arguments:?}");
+    }
 }

@@ -370,6 +370,14 @@ impl Scratch {
                 refused["log_id"].as_str().expect("an id").to_owned(),
             ));
         }
+        if text.contains("portcullis status") {
+            // It exits with 1 while an upstream was not found well yet.
+            eventually("everything is ok", || async {
+                let status = self.admin("status", None).await;
+                (status["overall"] == "ok").then_some(())
+            })
+            .await;
+        }
         let mut secret = "a-secret-that-nobody-has-0123456789".to_owned();
         if text.contains("billing") {
             let body = || Some(json!({}));
@@ -540,7 +548,7 @@ async fn every_documented_command_does_what_it_says() {
         // Each document begins anew, as its reader does.
         let mut scratch = Scratch::lay_out(root);
         scratch.run_demo().await;
-        let has_status = scratch.admin("status", None).await["code"] != "NOT_FOUND";
+        let has_status = portcullis::admin::ENDPOINTS.contains(&"status");
         for step in &steps {
             let fits = |(file, part, _): &(&str, &str, How)| {
                 *file == step.file && step.text.contains(part)

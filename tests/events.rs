@@ -1,5 +1,13 @@
 //! `GET events`: what a console that only listens learns, and what listening may cost.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
 mod harness;
 
 use std::time::{Duration, Instant};

@@ -1,5 +1,13 @@
 //! `GET logs`: from the Log ID of an answer to the line that explains it, in memory and bounded.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
 mod harness;
 
 use std::sync::Arc;

@@ -1,6 +1,14 @@
 //! The Component Monitor: what `GET status` says of components that fail and come back, and what the
 //! gateway does with an endpoint of an upstream that is down.
 
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test code"
+)]
+
 mod harness;
 
 use std::time::Duration;

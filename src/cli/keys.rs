@@ -72,6 +72,8 @@ struct OneKey {
     #[command(flatten)]
     output: OutputFormat,
     /// The purged key
+    // Names are base64url: one in 64 begins with a hyphen.
+    #[arg(allow_hyphen_values = true)]
     kid: String,
     /// Why, for the audit (at most 256 characters)
     #[arg(long, value_name = "TEXT")]

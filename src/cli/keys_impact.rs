@@ -24,7 +24,7 @@ pub(super) struct PreviewArgs {
     #[command(flatten)]
     output: OutputFormat,
     /// Of a purge of this key alone (may be repeated)
-    #[arg(long = "kid", value_name = "KID")]
+    #[arg(long = "kid", value_name = "KID", allow_hyphen_values = true)]
     kids: Vec<String>,
     /// With --kid of the active key: the pending key would be trusted
     #[arg(long, requires = "kids")]

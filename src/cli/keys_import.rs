@@ -25,7 +25,7 @@ pub(super) struct ImportArgs {
     #[arg(long, value_name = "FILE")]
     pem: PathBuf,
     /// The name that its tokens carry as `kid`; its RFC 7638 thumbprint by default
-    #[arg(long, value_name = "KID")]
+    #[arg(long, value_name = "KID", allow_hyphen_values = true)]
     kid: Option<String>,
     /// Longest life time of the tokens it signed: 1s to 24h
     #[arg(long, value_name = "DURATION")]

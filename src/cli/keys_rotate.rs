@@ -26,7 +26,12 @@ pub(super) struct RotateArgs {
     #[arg(long, value_name = "N")]
     seen_revision: Option<u64>,
     /// With --purge: end this key alone (may be repeated)
-    #[arg(long = "kid", value_name = "KID", requires = "purge")]
+    #[arg(
+        long = "kid",
+        value_name = "KID",
+        requires = "purge",
+        allow_hyphen_values = true
+    )]
     kids: Vec<String>,
     /// With --kid of the active key: trust the pending key, which becomes active
     #[arg(long, requires = "kids")]

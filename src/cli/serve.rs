@@ -17,14 +17,15 @@ use crate::config::{Config, LogFormat, StoreSettings, TlsFiles};
 use crate::keygen::RingKeyGenerator;
 use crate::lifecycle::{Lifecycle, scheduler};
 use crate::listeners::{
-    self, Finish, Listener, ListenerSpec, Shared, Sources, Spread, Stop, TlsSpec, check_sockets,
-    local_listener, probe, proxy_listeners,
+    self, Descriptors, Finish, Listener, ListenerSpec, Room, Shared, Sources, Spread, Stop,
+    TlsSpec, check_sockets, local_listener, probe, proxy_listeners,
 };
 use crate::store::{FileStore, FileStoreConfig, Keyring};
 use crate::telemetry::{Format, Level, Log, LogWriter, install_bridge};
 
 use super::ConfigFile;
 use super::exit::Failure;
+use super::harden;
 
 /// How long the log may take to write its last lines.
 const FLUSH_PATIENCE: Duration = Duration::from_millis(500);
@@ -70,7 +71,9 @@ pub(super) fn serve(
     conf.work_stealing = !config.server.sharding;
     let mut server = Server::new_with_opt_and_conf(None, conf);
     let shared = Shared::new(Arc::clone(&stop), &config.limits, app.refusals());
-    add_listeners(&mut server, config, &app, &shared)?;
+    let descriptors = Descriptors::of(harden::raise_open_files(), config.server.workers);
+    add_listeners(&mut server, config, &app, &shared, descriptors)?;
+    show_certificates(config, &app)?;
     server.add_service(background_service(
         "schedule",
         Schedule {
@@ -95,6 +98,7 @@ pub(super) fn serve(
         log: log.clone(),
         revision: app.lifecycle.current_set().revision,
         workers: config.server.workers,
+        max_connections: descriptors.clients,
         ready: Mutex::new(Some(Box::new(ready))),
     };
     server.add_service(background_service("announce", announce));
@@ -158,7 +162,9 @@ fn add_listeners(
     config: &Config,
     app: &App,
     shared: &Shared,
+    descriptors: Descriptors,
 ) -> Result<(), Failure> {
+    let clients = Room::of(descriptors.clients);
     let (services, threads) = config.server.spread();
     let spread = Spread { services, threads };
     let proxy_shared = Shared {
@@ -182,7 +188,7 @@ fn add_listeners(
         };
         let conf = Arc::clone(&server.configuration);
         let plain_text = listener.plain_text.clone();
-        let sources = Sources::restricted(limit, move |peer| plain_text.admits(peer));
+        let sources = Sources::within(&clients, limit, move |peer| plain_text.admits(peer));
         for service in proxy_listeners(&conf, &spec, spread, &sources, &proxy_shared, make)? {
             server.add_service(service);
         }
@@ -190,7 +196,10 @@ fn add_listeners(
     // Operators and scrapes have their own places: a crowd of clients cannot take them.
     let admin = &config.listeners.admin;
     let plain_text = admin.plain_text.clone();
-    let operators = Sources::restricted(limit, move |peer| plain_text.admits(peer));
+    let room = Room::of(descriptors.local);
+    // Nor can one address take all of theirs.
+    let half = u32::try_from(descriptors.local / 2).unwrap_or(u32::MAX);
+    let operators = Sources::within(&room, limit.min(half), move |peer| plain_text.admits(peer));
     let spec = ListenerSpec {
         address: admin.address,
         tls: admin.tls.as_ref().map(|files| tls_spec(files, false)),
@@ -211,7 +220,7 @@ fn add_listeners(
                 "metrics",
                 &spec,
                 app.metrics_app(),
-                &Sources::new(limit),
+                &Sources::within(&Room::of(descriptors.local), limit, |_anybody| true),
                 shared,
             )?,
         );
@@ -241,29 +250,27 @@ fn tls_spec(files: &TlsFiles, h2: bool) -> TlsSpec {
     }
 }
 
-/// The TLS settings of every listener, for checking.
-pub(super) fn tls_specs(config: &Config) -> Vec<TlsSpec> {
+/// The TLS settings of every listener that has some, with the listener's name.
+pub(super) fn tls_specs(config: &Config) -> Vec<(String, TlsSpec)> {
     let proxies = config.listeners.proxy.iter().filter_map(|listener| {
-        listener
-            .tls
-            .as_ref()
-            .map(|files| tls_spec(files, listener.h2))
+        let spec = tls_spec(listener.tls.as_ref()?, listener.h2);
+        Some((format!("proxy {}", listener.address), spec))
     });
-    let admin = config
-        .listeners
-        .admin
-        .tls
-        .iter()
-        .map(|files| tls_spec(files, false));
-    let metrics = config
-        .listeners
-        .metrics
-        .iter()
-        .flat_map(|listener| &listener.tls);
-    proxies
-        .chain(admin)
-        .chain(metrics.map(|files| tls_spec(files, false)))
-        .collect()
+    let admin = config.listeners.admin.tls.iter();
+    let admin = admin.map(|files| ("admin".to_owned(), tls_spec(files, false)));
+    let metrics = config.listeners.metrics.iter();
+    let metrics = metrics
+        .flat_map(|listener| &listener.tls)
+        .map(|files| ("metrics".to_owned(), tls_spec(files, false)));
+    proxies.chain(admin).chain(metrics).collect()
+}
+
+/// A certificate that expires unseen is an outage with a date.
+fn show_certificates(config: &Config, app: &App) -> Result<(), Failure> {
+    for (listener, spec) in tls_specs(config) {
+        app.metrics.certificate(&listener, spec.not_after()?);
+    }
+    Ok(())
 }
 
 /// In order: the application goes, and with it the store and its lock; then what keeps records is
@@ -334,6 +341,7 @@ struct Announce {
     log: Log,
     revision: u64,
     workers: usize,
+    max_connections: u64,
     ready: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
@@ -354,6 +362,7 @@ impl BackgroundService for Announce {
             .field("version", env!("CARGO_PKG_VERSION"))
             .field("revision", self.revision)
             .field("workers", self.workers)
+            .field("max_connections", self.max_connections)
             .emit();
         let ready = self
             .ready

@@ -11,6 +11,8 @@ use crate::telemetry::{
 };
 use crate::token::Claims;
 
+use super::body::BodyCount;
+
 /// State of one request.
 #[derive(Debug)]
 pub struct RequestContext {
@@ -22,14 +24,14 @@ pub struct RequestContext {
     pub(super) in_flight: Option<InFlight>,
     /// The claims and the key's permit, once admitted.
     pub(super) admitted: Option<(Arc<Claims>, Permit)>,
-    /// Bytes of the request body forwarded so far.
-    pub(super) body_bytes: u64,
+    /// The request body so far.
+    pub(super) body: BodyCount,
     /// Endpoints tried.
     pub(super) tries: usize,
     /// Place of the one tried last among those of the upstream.
     pub(super) endpoint: Option<usize>,
     /// Its address.
-    pub(super) address: Option<SocketAddr>,
+    pub(super) endpoint_address: Option<SocketAddr>,
     pub(super) upstream_started: Option<Instant>,
     /// When the answer began.
     pub(super) answered: Option<Instant>,
@@ -65,10 +67,10 @@ impl RequestContext {
             local: None,
             in_flight: None,
             admitted: None,
-            body_bytes: 0,
+            body: BodyCount::default(),
             tries: 0,
             endpoint: None,
-            address: None,
+            endpoint_address: None,
             upstream_started: None,
             answered: None,
             told: Told::default(),

@@ -4,9 +4,10 @@
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::telemetry::{Disposition, Level};
+use crate::telemetry::{Disposition, FailureCause, Level};
 
 use super::Gateway;
+use super::body::CRUMBLED;
 use super::context::RequestContext;
 use super::path::PathError;
 use super::records::CLIENT_GONE;
@@ -86,6 +87,9 @@ impl Gateway {
         detail: &'static str,
         cause: Option<&Error>,
     ) -> Result<()> {
+        if let Some(cause) = FailureCause::of(status) {
+            self.metrics_of(session, ctx).failed(cause);
+        }
         let reason = reason_of(status);
         let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
         let log_id = disposition.log_id();
@@ -147,6 +151,10 @@ const fn reason_of(status: u16) -> &'static str {
 fn failure_answer(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
         (ErrorType::HTTPStatus(413), _) => (413, "the request body is too large"),
+        (ErrorType::Custom(CRUMBLED), _) => (
+            400,
+            "the request body comes in too many tiny pieces; send larger ones",
+        ),
         (ErrorType::HTTPStatus(502), _) => (502, "the upstream has no endpoint"),
         (ErrorType::HTTPStatus(status @ 400..=499), _) => {
             (*status, "the request is not acceptable")

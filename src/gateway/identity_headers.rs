@@ -1,4 +1,5 @@
-//! Identity headers: stripped in every spelling on every route, then set from verified claims.
+//! Identity headers: stripped in every spelling on every route, then set from verified claims. With them
+//! go the fields by which a client could tell the service another request than the one that was judged.
 //!
 //! Runs after Pingora's own sanitising, so that a `Connection` header cannot remove what is set
 //! here.
@@ -11,21 +12,38 @@ use crate::token::Claims;
 
 use super::routes::{IdentityClaim, Route};
 
-/// Stripped even when no route sets them: origins believe them out of habit. The last three are
-/// what a client says of its own address, and credentials that are meant for us.
-const ALWAYS: [&str; 6] = [
+/// Stripped even when no route sets them: origins believe them out of habit. The others are what a
+/// client says of its own address, credentials that are meant for us, and another path than the one
+/// that was judged, which some frameworks take instead.
+const ALWAYS: [&str; 9] = [
     "x-auth-subject",
     "x-auth-client-id",
     "x-auth-scopes",
     "forwarded",
     "x-real-ip",
     "proxy-authorization",
+    "x-original-url",
+    "x-original-uri",
+    "x-rewrite-url",
 ];
+
+/// Another method than the one that was judged; stripped where a route takes only some methods.
+const METHODS: [&str; 3] = [
+    "x-http-method-override",
+    "x-http-method",
+    "x-method-override",
+];
+
+/// What a proxy before us would say of the request: its host, its path, its port. Only one whose word
+/// is taken may; what is ours to say is set afterwards.
+const OF_PROXIES: &str = "x-forwarded-";
 
 /// The names that only the gateway may set.
 #[derive(Debug)]
 pub(super) struct IdentityHeaders {
     names: Vec<String>,
+    /// Whether the word of a proxy before us is taken.
+    behind_proxy: bool,
 }
 
 impl IdentityHeaders {
@@ -35,9 +53,32 @@ impl IdentityHeaders {
         let configured = routes.iter().flat_map(|route| &route.identity_headers);
         let names = configured.map(|(name, _)| name.as_str().to_owned());
         let mut names: Vec<String> = names.chain(ALWAYS.map(str::to_owned)).collect();
+        if routes.iter().any(|route| !route.matcher.methods.is_empty()) {
+            names.extend(METHODS.map(str::to_owned));
+        }
         names.sort_unstable();
         names.dedup();
-        Self { names }
+        Self {
+            names,
+            behind_proxy: false,
+        }
+    }
+
+    /// The same where all requests come through proxies whose word is taken.
+    #[must_use]
+    pub(super) fn behind_proxy(self) -> Self {
+        Self {
+            behind_proxy: true,
+            ..self
+        }
+    }
+
+    fn is_stripped(&self, name: &str) -> bool {
+        self.names.iter().any(|own| same(own, name))
+            || (!self.behind_proxy
+                && name
+                    .get(..OF_PROXIES.len())
+                    .is_some_and(|start| same(OF_PROXIES, start)))
     }
 
     /// Removes every spelling of every identity header, and the credentials.
@@ -45,7 +86,7 @@ impl IdentityHeaders {
         let spoofed: Vec<HeaderName> = request
             .headers
             .keys()
-            .filter(|name| self.names.iter().any(|own| same(own, name.as_str())))
+            .filter(|name| self.is_stripped(name.as_str()))
             .cloned()
             .collect();
         for name in spoofed {
@@ -111,5 +152,38 @@ mod tests {
         identity.strip(&mut request, false);
         let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-other"]);
+    }
+
+    #[test]
+    fn strips_what_would_be_another_request() {
+        let plain = || IdentityHeaders::of(&[]);
+        let route = |methods| Route {
+            name: "a".to_owned(),
+            matcher: super::super::routes::Matcher {
+                host: None,
+                path: super::super::routes::PathRule::Prefix("/".to_owned()),
+                methods,
+            },
+            auth: super::super::routes::Auth::None,
+            identity_headers: Vec::new(),
+            forward_token: false,
+            upstream: "a".to_owned(),
+        };
+        for (name, stripped) in [
+            ("x-original-url", true),
+            ("x_rewrite_url", true),
+            ("x-forwarded-host", true),
+            ("x_forwarded_host", true),
+            ("x-forwarded-anything", true),
+            ("x-forwarded", false),
+            ("x-http-method-override", false),
+        ] {
+            assert_eq!(plain().is_stripped(name), stripped, "{name}");
+        }
+        let trusting = plain().behind_proxy();
+        assert!(!trusting.is_stripped("x-forwarded-host") && trusting.is_stripped("x-rewrite-url"));
+        let by_method = IdentityHeaders::of(&[route(Vec::new()), route(vec![Method::GET])]);
+        assert!(by_method.is_stripped("x-http-method-override"));
+        assert!(!IdentityHeaders::of(&[route(Vec::new())]).is_stripped("x-http-method-override"));
     }
 }

@@ -182,11 +182,13 @@ fn is_host(text: &str) -> bool {
             .find(':')
             .map_or((text, ""), |colon| text.split_at(colon)),
     };
-    let name_ok = !name.is_empty()
-        && name.len() <= 255
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'));
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'~'))
+    };
+    let name_ok = name.len() <= 255 && without_root(name).split('.').all(label_ok);
     let port_ok = port.is_empty()
         || port.strip_prefix(':').is_some_and(|port| {
             port.len() <= 5
@@ -196,7 +198,12 @@ fn is_host(text: &str) -> bool {
     name_ok && port_ok
 }
 
-/// The host that routes match: without port. Call after [`Limits::check`].
+/// `a.test.` is `a.test`, said with the root of all names (RFC 1034 §3.1).
+fn without_root(name: &str) -> &str {
+    name.strip_suffix('.').unwrap_or(name)
+}
+
+/// The host that routes match: without port and root. Call after [`Limits::check`].
 #[must_use]
 pub fn host_of(request: &RequestHeader) -> &str {
     let text = request
@@ -205,10 +212,10 @@ pub fn host_of(request: &RequestHeader) -> &str {
         .and_then(|host| host.to_str().ok())
         .or_else(|| request.uri.authority().map(http::uri::Authority::as_str))
         .unwrap_or_default();
-    match text.rsplit_once(':') {
+    without_root(match text.rsplit_once(':') {
         Some((host, port)) if !port.contains(']') => host,
         _ => text,
-    }
+    })
 }
 
 #[cfg(test)]
@@ -239,17 +246,21 @@ mod tests {
             "[::1]:8080",
             "[::1]",
             "A-b",
+            "a.test.",
+            "a.test.:80",
         ] {
             assert_eq!(status(&[("Host", good)]), None, "{good}");
         }
         for bad in [
-            "", "a b", "x/y", "u@h", "a:b", "a:99999", "[::1", "[zz]", "a:1:2", "a,b",
+            "", "a b", "x/y", "u@h", "a:b", "a:99999", "[::1", "[zz]", "a:1:2", "a,b", ".", "..",
+            "a..b", ".a", "a..", "a..:80",
         ] {
             assert_eq!(status(&[("Host", bad)]), Some(400), "{bad}");
         }
         assert_eq!(status(&[]), Some(400));
         assert_eq!(status(&[("Host", "a"), ("Host", "a")]), Some(400));
         assert_eq!(host_of(&request(&[("Host", "A.Test:80")])), "A.Test");
+        assert_eq!(host_of(&request(&[("Host", "A.Test.:80")])), "A.Test");
         assert_eq!(host_of(&request(&[("Host", "[::1]:80")])), "[::1]");
     }
 

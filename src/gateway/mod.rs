@@ -6,6 +6,7 @@
 
 mod admission;
 pub mod bearer;
+mod body;
 mod checks;
 mod context;
 mod denial;
@@ -90,7 +91,16 @@ impl Gateway {
     /// Takes the word of these proxies on where a request came from.
     #[must_use]
     pub fn behind(self, proxies: TrustedProxies) -> Self {
-        Self { proxies, ..self }
+        let identity = if proxies.are_any() {
+            self.identity.behind_proxy()
+        } else {
+            self.identity
+        };
+        Self {
+            proxies,
+            identity,
+            ..self
+        }
     }
 
     fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {
@@ -138,12 +148,9 @@ impl ProxyHttp for Gateway {
         _end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        ctx.body_bytes += body.as_ref().map_or(0, |chunk| chunk.len() as u64);
-        if ctx.body_bytes > self.parts.limits.max_body_bytes {
-            return Err(Error::explain(
-                ErrorType::HTTPStatus(413),
-                "the request body is too large",
-            ));
+        if let Some(piece) = body.as_ref().filter(|piece| !piece.is_empty()) {
+            let most = self.parts.limits.max_body_bytes;
+            ctx.body.take(piece.len(), ctx.started.elapsed(), most)?;
         }
         ctx.check_not_purged()
     }
@@ -162,7 +169,7 @@ impl ProxyHttp for Gateway {
             .and_then(|route| route.upstream.next_peer(ctx.endpoint))
             .ok_or_else(no_endpoint)?;
         ctx.endpoint = Some(place);
-        ctx.address = peer.address().as_inet().copied();
+        ctx.endpoint_address = peer.address().as_inet().copied();
         Ok(peer)
     }
 

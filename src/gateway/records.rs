@@ -142,7 +142,7 @@ fn upstream(ctx: &RequestContext, answered: Option<Step>) -> Option<UpstreamStep
     };
     answered.or_else(unanswered).map(|step| UpstreamStep {
         step,
-        endpoint: ctx.address,
+        endpoint: ctx.endpoint_address,
     })
 }
 

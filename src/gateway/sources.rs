@@ -188,6 +188,12 @@ impl TrustedProxies {
         Self(Some(Box::new(admits)))
     }
 
+    /// Whether there are any.
+    #[must_use]
+    pub(super) const fn are_any(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// The source of a request: `peer`, unless it is a trusted proxy; then the last address of its
     /// `X-Forwarded-For` that is not one, or `peer` when there is no such address. An entry that is
     /// no address ends the search: whatever stands before it, no trusted proxy vouches for.

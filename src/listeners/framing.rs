@@ -15,6 +15,10 @@ const FRAGMENT: &str = "the request target has a fragment";
 const LENGTH: &str = "the length of the request body is ambiguous";
 const CODING: &str = "the only transfer coding of a request is chunked, on HTTP/1.1";
 const TOO_LONG: &str = "the request body is too large";
+const NAME: &str = "the request has a field name that is far too long";
+
+/// Longest name that the library behind Pingora's parser takes.
+const MAX_NAME: usize = 65_535;
 
 /// The fields that frame a request: how often each stands there, and its first value.
 #[derive(Default)]
@@ -22,6 +26,8 @@ struct Framing<'a> {
     host: Values<'a>,
     length: Values<'a>,
     coding: Values<'a>,
+    /// Whether a name is longer than [`MAX_NAME`].
+    overlong: bool,
 }
 
 #[derive(Default)]
@@ -48,7 +54,10 @@ impl<'a> Framing<'a> {
                 4 => (&mut framing.host, "host"),
                 14 => (&mut framing.length, "content-length"),
                 17 => (&mut framing.coding, "transfer-encoding"),
-                _ => continue,
+                length => {
+                    framing.overlong |= length > MAX_NAME;
+                    continue;
+                }
             };
             if field.name.eq_ignore_ascii_case(name) {
                 values.add(field.value);
@@ -62,6 +71,9 @@ impl<'a> Framing<'a> {
 pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode, &'static str)> {
     let bad = |rule| Some((StatusCode::BAD_REQUEST, rule));
     let framing = Framing::of(request.headers);
+    if framing.overlong {
+        return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, NAME));
+    }
     if framing.host.repeated {
         return bad(HOST);
     }
@@ -214,5 +226,7 @@ mod tests {
         let old = "POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked";
         assert_eq!(status(old), Some(400));
         assert_eq!(with("Content-Length: 18446744073709551616"), Some(413));
+        let long = |length: usize| with(&format!("{}: y", "x".repeat(length)));
+        assert_eq!((long(65_535), long(65_536)), (None, Some(431)));
     }
 }

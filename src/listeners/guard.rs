@@ -1,6 +1,6 @@
 //! The guard around an application: what a connection may cost before, between and under requests.
 //!
-//! Per connection: one place among those of its source address, a TLS handshake in
+//! Per connection: one place among those of its source address and of all, a TLS handshake in
 //! `header_timeout`, each HTTP/1 request header in `header_timeout` (the first counts from the
 //! accept, the others from their first byte), an idle time of at most `keepalive_timeout` between
 //! requests, and no write that waits longer than `write_timeout`. A request body, a long answer and
@@ -22,7 +22,6 @@ use pingora::apps::{
 };
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
 use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
@@ -32,8 +31,9 @@ use tokio::time::{sleep, timeout};
 use super::Shared;
 use super::head::{self, End, Patience, Waits};
 use super::sources::Sources;
-use super::stop::{Requests, Stop, Token};
+use super::stop::{Requests, Stop};
 use super::stream::GuardedStream;
+use super::streams::Streams;
 use crate::gateway::limits::Limits;
 use crate::http::{ConnState, Refusal};
 use crate::telemetry::WorkerMetrics;
@@ -75,11 +75,11 @@ impl From<&Limits> for GuardSettings {
 
 /// An application under guard: the [`ServerApp`] of a listener.
 pub struct Guarded<A> {
-    app: Arc<A>,
+    pub(super) app: Arc<A>,
     tls: Option<Acceptor>,
-    sources: Arc<Sources>,
-    shared: Shared,
-    options: HttpServerOptions,
+    pub(super) sources: Arc<Sources>,
+    pub(super) shared: Shared,
+    pub(super) options: HttpServerOptions,
     worker: Option<Arc<WorkerMetrics>>,
     requests: Arc<Requests>,
 }
@@ -182,7 +182,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         }
     }
 
-    async fn request(
+    pub(super) async fn request(
         &self,
         session: ServerSession,
         conn: &Arc<ConnState>,
@@ -270,10 +270,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             // client has read that it is to go.
             drop(busy);
             let stream = stream.expect_preface(settings.header_timeout);
-            let streams = Arc::new(Streams {
-                guard: Arc::clone(self),
-                conn,
-            });
+            let streams = Arc::new(Streams::new(Arc::clone(self), conn));
             streams.process_new(Box::new(stream), shutdown).await
         } else {
             self.serve_h1(Box::new(stream), &conn, shutdown).await;
@@ -283,33 +280,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
 
     async fn cleanup(&self) {
         self.app.http_cleanup().await;
-    }
-}
-
-/// The streams of one HTTP/2 connection. Pingora drives the connection and calls this for each.
-struct Streams<A> {
-    guard: Arc<Guarded<A>>,
-    conn: Arc<ConnState>,
-}
-
-#[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
-    async fn process_new_http(
-        self: &Arc<Self>,
-        mut session: ServerSession,
-        shutdown: &ShutdownWatch,
-    ) -> Option<ReusedHttpStream> {
-        let _busy: Token = self.guard.stop().busy();
-        session.set_write_timeout(Some(self.guard.shared.settings.write_timeout));
-        self.guard.request(session, &self.conn, shutdown).await
-    }
-
-    fn h2_options(&self) -> Option<H2Options> {
-        self.guard.app.h2_options()
-    }
-
-    fn server_options(&self) -> Option<&HttpServerOptions> {
-        Some(&self.guard.options)
     }
 }
 

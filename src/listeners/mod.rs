@@ -13,12 +13,14 @@ mod ephemeral;
 mod framing;
 mod guard;
 mod head;
+mod room;
 mod run;
 mod service;
 mod sockets;
 mod sources;
 mod stop;
 mod stream;
+mod streams;
 mod tls;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::telemetry::WorkerMetrics;
 #[cfg(any(test, feature = "testing"))]
 pub use ephemeral::{Ephemeral, start_on_ephemeral};
 pub use guard::{GuardSettings, Guarded};
+pub use room::{Descriptors, Room};
 pub use run::{Finish, StopOutcome, run};
 pub use service::Listener;
 pub use sockets::{BindError, ListenerSpec, MAX_SOCKETS, check_sockets, probe, shard_addresses};

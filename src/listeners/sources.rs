@@ -1,4 +1,4 @@
-//! How many connections each source address has open.
+//! How many connections each source address has open, and all of them together.
 
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
@@ -6,6 +6,8 @@ use std::fmt;
 use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::room::{Room, Taken};
 
 /// Independent locks, so that the shards' accept paths rarely meet.
 const LOCKS: usize = 16;
@@ -15,6 +17,7 @@ const LOCKS: usize = 16;
 /// The source of an IPv6 connection is its /64: one host has all addresses of it at its disposal.
 pub struct Sources {
     limit: u32,
+    room: Option<Arc<Room>>,
     admits: Box<dyn Fn(IpAddr) -> bool + Send + Sync>,
     hash: RandomState,
     open: [Mutex<HashMap<IpAddr, u32>>; LOCKS],
@@ -34,8 +37,27 @@ impl Sources {
         limit: u32,
         admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
     ) -> Arc<Self> {
+        Self::make(limit, None, admits)
+    }
+
+    /// The same, with no more connections, and streams of HTTP/2, than `room` has places.
+    #[must_use]
+    pub fn within(
+        room: &Arc<Room>,
+        limit: u32,
+        admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Self::make(limit, Some(Arc::clone(room)), admits)
+    }
+
+    fn make(
+        limit: u32,
+        room: Option<Arc<Room>>,
+        admits: impl Fn(IpAddr) -> bool + Send + Sync + 'static,
+    ) -> Arc<Self> {
         Arc::new(Self {
             limit,
+            room,
             admits: Box::new(admits),
             hash: RandomState::new(),
             open: Default::default(),
@@ -43,13 +65,17 @@ impl Sources {
     }
 
     /// A place for one more connection from `peer`, given back when it is dropped; `None` over the
-    /// limit. A peer without an internet address is not counted.
+    /// limit or when the room is full. A peer without an internet address has no limit of its own.
     pub(super) fn admit(self: &Arc<Self>, peer: Option<IpAddr>) -> Option<Place> {
         if peer.is_some_and(|peer| !(self.admits)(peer.to_canonical())) {
             return None;
         }
+        let room = self.enter()?;
         let Some(peer) = peer.filter(|_| self.limit > 0) else {
-            return Some(Place { counted: None });
+            return Some(Place {
+                counted: None,
+                _room: room,
+            });
         };
         let source = source(peer);
         let mut open = self.open(source);
@@ -61,7 +87,22 @@ impl Sources {
         drop(open);
         Some(Place {
             counted: Some((Arc::clone(self), source)),
+            _room: room,
         })
+    }
+
+    /// A place for one more stream of an admitted HTTP/2 connection; `None` when the room is full.
+    pub(super) fn admit_stream(&self) -> Option<StreamPlace> {
+        self.enter().map(|room| StreamPlace { _room: room })
+    }
+
+    /// The outer `None` means that the room is full, the inner one that there is no room to fill.
+    #[expect(clippy::option_option, reason = "both are meant, and `?` reads them")]
+    fn enter(&self) -> Option<Option<Taken>> {
+        match &self.room {
+            None => Some(None),
+            Some(room) => room.enter().map(Some),
+        }
     }
 
     fn open(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, u32>> {
@@ -96,6 +137,13 @@ impl fmt::Debug for Sources {
 #[derive(Debug)]
 pub(super) struct Place {
     counted: Option<(Arc<Sources>, IpAddr)>,
+    _room: Option<Taken>,
+}
+
+/// One stream's place.
+#[derive(Debug)]
+pub(super) struct StreamPlace {
+    _room: Option<Taken>,
 }
 
 impl Drop for Place {
@@ -138,6 +186,26 @@ mod tests {
         assert!(sources.admit(ip("192.0.2.2")).is_some());
         drop(first);
         assert!(sources.admit(ip("192.0.2.1")).is_some());
+    }
+
+    #[test]
+    fn listeners_of_one_room_share_its_places() {
+        let room = Room::of(3);
+        let (one, two) = (
+            Sources::within(&room, 2, |_anybody| true),
+            Sources::within(&room, 2, |_anybody| true),
+        );
+        let first = one.admit(ip("192.0.2.1")).unwrap();
+        let _second = one.admit(ip("192.0.2.1")).unwrap();
+        assert!(one.admit(ip("192.0.2.1")).is_none(), "its own limit");
+        let third = two.admit(ip("192.0.2.1")).unwrap();
+        assert!(two.admit(ip("192.0.2.2")).is_none(), "no place left");
+        assert!(two.admit_stream().is_none());
+        drop(first);
+        let stream = two.admit_stream().unwrap();
+        assert!(one.admit(None).is_none());
+        drop((third, stream));
+        assert!(one.admit(None).is_some());
     }
 
     #[test]

@@ -18,7 +18,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 
 use super::upstream::Upstream;
-use super::{Gateway, PATIENCE, eventually};
+use super::{Gateway, eventually};
 
 /// A running collector; ends when dropped.
 pub struct Collector {
@@ -106,9 +106,7 @@ impl Collector {
         found: impl Fn(&[Span]) -> Option<T>,
     ) -> T {
         eventually(what, || async {
-            let records = gateway.records.clone();
-            let flush = move || records.flush(PATIENCE);
-            tokio::task::spawn_blocking(flush).await.expect("a flush");
+            gateway.flush_records().await;
             found(&self.spans())
         })
         .await

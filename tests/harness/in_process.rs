@@ -1,6 +1,7 @@
 //! The whole application in this process, on ephemeral ports, with a clock that the test drives.
 
-use std::path::Path;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,12 +15,14 @@ use portcullis::lifecycle::Lifecycle;
 use portcullis::listeners::{
     Ephemeral, Shared, Sources, Stop, TlsSpec, server_conf, start_on_ephemeral,
 };
+use portcullis::store::file_layer::{FileLayer, RealLayer};
 use portcullis::store::{
     FileStore, FileStoreConfig, KeyStore, Keyring, MemoryStore, seal_fresh, write_new_kek,
 };
 use portcullis::telemetry::{Log, LogCapture};
 use portcullis::testing::ManualClock;
 
+use super::certificates::Certificates;
 use super::upstream::Upstream;
 use super::{ADMIN, CLIENT, OPERATOR, SECRET, VIEWER, metrics};
 
@@ -40,6 +43,10 @@ pub struct Options {
     pub clients: String,
     /// Keep the key set in files instead of memory.
     pub file_store: bool,
+    /// What those files are on.
+    pub layer: Arc<dyn FileLayer>,
+    /// One more worker, on HTTP/2 over TLS.
+    pub h2: bool,
     pub keygen: Arc<dyn KeyGenerator>,
     /// Wraps the store, for faults.
     pub wrap: Box<dyn FnOnce(Arc<dyn KeyStore>) -> Arc<dyn KeyStore>>,
@@ -68,6 +75,8 @@ impl Default for Options {
             upstreams: String::new(),
             clients: String::new(),
             file_store: false,
+            layer: Arc::new(RealLayer),
+            h2: false,
             keygen: Arc::new(FixtureKeys::new()),
             wrap: Box::new(|store| store),
             workers: 2,
@@ -105,6 +114,8 @@ pub struct Gateway {
     pub proxy: String,
     /// Of every worker, the first included.
     pub workers: Vec<String>,
+    /// Of the worker on HTTP/2, with the authority of its certificate.
+    pub h2: Option<(SocketAddr, PathBuf)>,
     pub admin: String,
     pub metrics: String,
     pub clock: Arc<ManualClock>,
@@ -115,7 +126,8 @@ pub struct Gateway {
     pub config: Config,
     pub dir: tempfile::TempDir,
     pub env: Env,
-    pub app: App,
+    /// Boxed, because futures hold gateways.
+    pub app: Box<App>,
     /// Access log and traces.
     pub records: Records,
     _listeners: Vec<Ephemeral>,
@@ -206,7 +218,8 @@ impl Gateway {
             keyring,
             log,
         };
-        let app = App::build(&config, env.clone(), Arc::new(|| false))
+        // Boxed, because futures hold it.
+        let app = Box::pin(App::build(&config, env.clone(), Arc::new(|| false)))
             .await
             .expect("the application starts");
 
@@ -232,6 +245,22 @@ impl Gateway {
             workers.push(format!("http://{}", listener.address));
             listeners.push(listener);
         }
+        let h2 = options.h2.then(|| {
+            let made = Certificates::make(dir.path());
+            let tls = TlsSpec {
+                cert_file: made.cert,
+                key_file: made.key,
+                client_ca_file: None,
+                h2: true,
+            };
+            let gateway = app.gateway(&config.listeners.proxy[0], 0);
+            let listener =
+                start_on_ephemeral(http_proxy(&conf, gateway), Some(tls), &sources, &shared)
+                    .expect("a worker");
+            let address = listener.address;
+            listeners.push(listener);
+            (address, made.ca)
+        });
         let tls = config.listeners.admin.tls.as_ref().map(|files| TlsSpec {
             cert_file: files.cert_file.clone(),
             key_file: files.key_file.clone(),
@@ -251,6 +280,7 @@ impl Gateway {
         Self {
             proxy: workers[0].clone(),
             workers,
+            h2,
             admin: admin_url,
             metrics: metrics_url,
             clock,
@@ -265,7 +295,7 @@ impl Gateway {
             dir,
             env,
             records: app.records(),
-            app,
+            app: Box::new(app),
             _listeners: listeners,
         }
     }
@@ -373,6 +403,14 @@ impl Gateway {
                 .then_some(())
         })
         .await;
+    }
+
+    /// Has the access log and the spans of requests that have ended written and delivered, or lost.
+    pub async fn flush_records(&self) {
+        let records = self.records.clone();
+        tokio::task::spawn_blocking(move || records.flush(super::PATIENCE))
+            .await
+            .expect("a flush");
     }
 
     /// The body of the JWKS endpoint.
@@ -501,7 +539,9 @@ async fn store(
     );
     if options.file_store {
         let file = file_store(config, keyring, &clock, dir);
-        Arc::new(FileStore::create(file, &set).await.expect("a file store"))
+        let layer = Arc::clone(&options.layer);
+        let made = FileStore::create_on(file, layer, &set).await;
+        Arc::new(made.expect("a file store"))
     } else {
         Arc::new(MemoryStore::create(clock, &set).expect("a memory store"))
     }

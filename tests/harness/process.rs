@@ -21,6 +21,8 @@ pub struct Process {
     /// Whom the binary runs as, and the copy that this user may execute; see
     /// [`Process::without_root`].
     user: Option<(u32, PathBuf)>,
+    /// Most files that it may open, whatever it asks for.
+    pub open_files: Option<u32>,
 }
 
 /// What a test wants to say differently in the configuration.
@@ -121,6 +123,7 @@ routes:
             http,
             child: None,
             user: None,
+            open_files: None,
         }
     }
 
@@ -144,7 +147,15 @@ routes:
 
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = match &self.user {
-            None => Command::new(env!("CARGO_BIN_EXE_portcullis")),
+            None => match self.open_files {
+                None => Command::new(env!("CARGO_BIN_EXE_portcullis")),
+                Some(limit) => {
+                    let mut command = Command::new("sh");
+                    command.args(["-c", &format!("ulimit -n {limit} && exec \"$0\" \"$@\"")]);
+                    command.arg(env!("CARGO_BIN_EXE_portcullis"));
+                    command
+                }
+            },
             Some((uid, binary)) => {
                 let mut command = Command::new(binary);
                 command.uid(*uid).gid(*uid);

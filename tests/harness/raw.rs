@@ -58,6 +58,13 @@ impl RawClient {
         let _closed_early = self.stream.write_all(bytes.as_ref()).await;
     }
 
+    /// As [`RawClient::answer`], for a while; `None` also when none comes.
+    pub async fn answer_within(&mut self, patience: Duration, head_only: bool) -> Option<Answer> {
+        timeout(patience, self.read_answer(head_only))
+            .await
+            .unwrap_or_default()
+    }
+
     /// Reads one whole answer; `None` when the connection ends without one. `head_only` for HEAD.
     pub async fn answer(&mut self, head_only: bool) -> Option<Answer> {
         timeout(PATIENCE, self.read_answer(head_only))
@@ -133,6 +140,11 @@ impl RawClient {
     async fn read_more(&mut self) -> bool {
         let read = self.stream.read_buf(&mut self.rest).await;
         read.is_ok_and(|read| read > 0)
+    }
+
+    /// Waits for the end of the connection, however long that takes.
+    pub async fn ended(&mut self) {
+        while self.read_more().await {}
     }
 
     /// Whether the other side closes the connection within a while, saying nothing more.

@@ -52,7 +52,7 @@ fn verdict(
     well: &str,
     facts: Facts,
 ) -> Verdict {
-    let (status, reason, since) = finding.unwrap_or((Status::Ok, well.to_owned(), None));
+    let (status, reason, since) = finding.unwrap_or_else(|| (Status::Ok, well.to_owned(), None));
     Verdict {
         id: id.to_owned(),
         kind: id,

@@ -1,0 +1,90 @@
+//! What a request body may cost on its way to the upstream.
+//!
+//! Each piece of a body is forwarded as it comes, which costs about the same for one byte as for a
+//! thousand: sixty kilobytes in chunks of one byte would cost as much as hundreds of requests. So a
+//! body in tiny pieces has to come slowly, as one does that somebody types. Taking them at a pace
+//! instead was tried: apart from each other they cost three times as much as in a row.
+
+use std::time::Duration;
+
+use pingora::{Error, ErrorType, Result};
+
+/// Name of the error for a body in too many tiny pieces.
+pub(super) const CRUMBLED: &str = "body in tiny pieces";
+
+/// So many pieces nobody asks about.
+const FREE_PIECES: u64 = 700;
+
+/// Beyond those: fewest bytes in a piece, on average, unless they come slowly.
+const FEWEST_BYTES: u64 = 64;
+
+/// Slowly: so many pieces a second since the request began.
+const SLOW_PIECES: u64 = 100;
+
+/// A body on its way.
+#[derive(Debug, Default)]
+pub(super) struct BodyCount {
+    bytes: u64,
+    pieces: u64,
+}
+
+impl BodyCount {
+    /// Counts a piece of `length` bytes that came `since` the request began.
+    ///
+    /// # Errors
+    /// When the body is larger than `most`, or comes in too many tiny pieces.
+    pub(super) fn take(&mut self, length: usize, since: Duration, most: u64) -> Result<()> {
+        self.bytes = self.bytes.saturating_add(length as u64);
+        self.pieces = self.pieces.saturating_add(1);
+        if self.bytes > most {
+            return Err(Error::explain(
+                ErrorType::HTTPStatus(413),
+                "the request body is too large",
+            ));
+        }
+        if self.is_crumbled(since) {
+            return Err(Error::new(ErrorType::Custom(CRUMBLED)));
+        }
+        Ok(())
+    }
+
+    const fn is_crumbled(&self, since: Duration) -> bool {
+        self.pieces > FREE_PIECES
+            && self.bytes < self.pieces.saturating_mul(FEWEST_BYTES)
+            && self.pieces
+                > since
+                    .as_secs()
+                    .saturating_add(1)
+                    .saturating_mul(SLOW_PIECES)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many pieces of so many bytes are taken when one comes each `pace`, of ten thousand.
+    fn taken(length: usize, pace: Duration) -> u32 {
+        let mut count = BodyCount::default();
+        let is_taken = |number: &u32| count.take(length, pace * *number, 1 << 40).is_ok();
+        u32::try_from((0..10_000).take_while(is_taken).count()).unwrap()
+    }
+
+    #[test]
+    fn tiny_pieces_come_slowly_or_are_few() {
+        let millis = Duration::from_millis;
+        assert_eq!(taken(1, Duration::ZERO), 700);
+        assert_eq!(taken(63, millis(1)), 700);
+        assert_eq!(taken(64, Duration::ZERO), 10_000, "no longer tiny");
+        assert_eq!(taken(1, millis(10)), 10_000, "typed");
+        assert_eq!(taken(16_384, Duration::ZERO), 10_000);
+    }
+
+    #[test]
+    fn no_more_bytes_than_the_limit() {
+        let mut count = BodyCount::default();
+        assert!(count.take(100, Duration::ZERO, 100).is_ok());
+        let error = count.take(1, Duration::ZERO, 100).unwrap_err();
+        assert_eq!(error.etype(), &ErrorType::HTTPStatus(413));
+    }
+}

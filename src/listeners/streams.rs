@@ -1,0 +1,69 @@
+//! The streams of one HTTP/2 connection under guard: each takes a place, and an orderly stop waits for
+//! it. Made by [`super::guard`] alone.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::StatusCode;
+use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
+use pingora::http::ResponseHeader;
+use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::v2::server::H2Options;
+use pingora::server::ShutdownWatch;
+
+use super::guard::Guarded;
+use super::stop::Token;
+use crate::http::{ConnState, Refusal};
+
+const FULL: &str = "this server has no room for another request now; try again later";
+
+/// The streams of one HTTP/2 connection. Pingora drives the connection and calls this for each.
+pub(super) struct Streams<A> {
+    guard: Arc<Guarded<A>>,
+    conn: Arc<ConnState>,
+}
+
+impl<A> Streams<A> {
+    pub(super) const fn new(guard: Arc<Guarded<A>>, conn: Arc<ConnState>) -> Self {
+        Self { guard, conn }
+    }
+
+    /// Answers a stream for which there is no room.
+    async fn refuse(&self, mut session: ServerSession) {
+        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, FULL, self.conn.peer());
+        (self.guard.shared.refusals)(&refusal);
+        let (parts, _body) = refusal.response().into_parts();
+        let header = Box::new(ResponseHeader::from(parts));
+        if session.write_response_header(header).await.is_ok() {
+            // Whoever is gone needs no answer.
+            let _gone = session
+                .write_response_body(refusal.problem().into(), true)
+                .await;
+        }
+    }
+}
+
+#[async_trait]
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
+    async fn process_new_http(
+        self: &Arc<Self>,
+        mut session: ServerSession,
+        shutdown: &ShutdownWatch,
+    ) -> Option<ReusedHttpStream> {
+        let _busy: Token = self.guard.stop().busy();
+        session.set_write_timeout(Some(self.guard.shared.settings.write_timeout));
+        let Some(_place) = self.guard.sources.admit_stream() else {
+            self.refuse(session).await;
+            return None;
+        };
+        self.guard.request(session, &self.conn, shutdown).await
+    }
+
+    fn h2_options(&self) -> Option<H2Options> {
+        self.guard.app.h2_options()
+    }
+
+    fn server_options(&self) -> Option<&HttpServerOptions> {
+        Some(&self.guard.options)
+    }
+}
