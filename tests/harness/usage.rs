@@ -1,5 +1,8 @@
 //! What a process takes: memory and processor time, as the kernel counts them.
 
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
 /// Resident memory in KiB.
 pub fn rss_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
@@ -10,17 +13,24 @@ pub fn rss_kib(pid: u32) -> u64 {
         .expect("a number")
 }
 
-/// Run time of all threads so far, in nanoseconds.
-pub fn cpu_ns(pid: u32) -> u64 {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
-    tasks
-        .filter_map(|task| {
+/// Run time of a process, thread by thread. The kernel forgets threads that have ended; this does not.
+#[derive(Default)]
+pub struct Cpu(BTreeMap<OsString, u64>);
+
+impl Cpu {
+    /// Nanoseconds of all threads that were ever seen.
+    pub fn ns(&mut self, pid: u32) -> u64 {
+        let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).expect("a process");
+        for task in tasks.flatten() {
             // A thread may end while we look.
-            let path = task.ok()?.path().join("schedstat");
-            let text = std::fs::read_to_string(path).ok()?;
-            text.split_whitespace().next()?.parse::<u64>().ok()
-        })
-        .sum()
+            let text = std::fs::read_to_string(task.path().join("schedstat")).unwrap_or_default();
+            let ran = text.split_whitespace().next();
+            if let Some(ran) = ran.and_then(|ran| ran.parse().ok()) {
+                self.0.insert(task.file_name(), ran);
+            }
+        }
+        self.0.values().sum()
+    }
 }
 
 /// Open files.
