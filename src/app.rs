@@ -5,6 +5,7 @@ mod error;
 mod explain;
 mod records;
 mod secrets;
+mod trust;
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,14 +14,11 @@ use pingora::proxy::ProxyHttp;
 use ring::rand::SystemRandom;
 use tokio::sync::Semaphore;
 
-use crate::admin::{
-    self, AdminParts, Authenticator, Origins, SessionLimits, Sessions, StatusBoard, Watched,
-    WatchedUpstream,
-};
+use crate::admin::{self, AdminParts, Authenticator, StatusBoard, Watched, WatchedUpstream};
 use crate::clients::ClientRegistry;
 use crate::clock::Clock;
-use crate::config::{Config, PlainText, ProxyListener};
-use crate::gateway::sources::{Forgers, TrustedProxies};
+use crate::config::{Config, ProxyListener};
+use crate::gateway::sources::Forgers;
 use crate::gateway::upstreams::{Upstream, UpstreamSpec};
 use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute, UpstreamChecks};
 use crate::health::{self, HealthParts};
@@ -41,6 +39,7 @@ pub use error::StartError;
 pub use explain::explain_offline;
 pub use records::Records;
 use secrets::{clients_of, credentials_of};
+use trust::{origins_of, sessions_of, trusted_proxies};
 
 /// What records of requests call the health endpoints of a proxy listener.
 const HEALTH: &str = "health";
@@ -305,30 +304,6 @@ impl App {
 
     fn bridge(&self, router: axum::Router) -> Bridge {
         Bridge::new(router, BridgeLimits::default(), self.refusals())
-    }
-}
-
-fn sessions_of(config: &Config) -> Sessions {
-    Sessions::new(SessionLimits {
-        idle_timeout: config.listeners.admin.session_idle_timeout,
-        lifetime: config.listeners.admin.session_lifetime,
-    })
-}
-
-fn origins_of(config: &Config) -> Origins {
-    let admin = &config.listeners.admin;
-    let tls_in_front = matches!(admin.plain_text, PlainText::BehindTlsProxy(_));
-    Origins::new(admin.allowed_hosts.clone(), tls_in_front)
-}
-
-/// The proxies in front of a listener that takes connections from nobody else.
-fn trusted_proxies(listener: &ProxyListener) -> TrustedProxies {
-    match &listener.plain_text {
-        PlainText::Unstated | PlainText::Insecure => TrustedProxies::default(),
-        PlainText::BehindTlsProxy(networks) => {
-            let networks = networks.clone();
-            TrustedProxies::new(move |peer| networks.iter().any(|network| network.contains(peer)))
-        }
     }
 }
 

@@ -800,7 +800,7 @@ async fn the_page_and_its_files_are_there_for_anybody() {
     for (path, media_type) in [
         ("/", "text/html; charset=utf-8"),
         ("/console/app.js", "text/javascript; charset=utf-8"),
-        ("/console/style.css", "text/css; charset=utf-8"),
+        ("/console/base.css", "text/css; charset=utf-8"),
         ("/console/favicon.svg", "image/svg+xml"),
     ] {
         let answer = Call::get(path).send(&gateway).await;

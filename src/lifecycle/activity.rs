@@ -88,7 +88,7 @@ impl Seen {
 impl Lifecycle {
     /// What each key that verifies did.
     pub async fn key_activity(&self) -> HashMap<Kid, KeyActivity> {
-        self.figures().await.activity()
+        self.watched_figures().await.activity()
     }
 
     /// What each of these clients did, in their order.

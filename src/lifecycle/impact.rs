@@ -77,6 +77,9 @@ pub struct Broken {
     pub uncounted_tokens: bool,
 }
 
+/// The newest figures, for as long as they are good.
+pub(super) type KeptFigures = tokio::sync::Mutex<Option<Arc<Figures>>>;
+
 /// Everything a preview is made of, at one moment.
 #[derive(Debug)]
 pub(super) struct Figures {
@@ -154,10 +157,19 @@ impl Lifecycle {
     }
 
     pub(super) async fn figures(&self) -> Arc<Figures> {
+        self.at_most_once_a_second(&self.figures).await
+    }
+
+    /// The same for those who look on all the time: what they keep must not make a preview older.
+    pub(super) async fn watched_figures(&self) -> Arc<Figures> {
+        self.at_most_once_a_second(&self.watched_figures).await
+    }
+
+    async fn at_most_once_a_second(&self, kept: &KeptFigures) -> Arc<Figures> {
         // Whoever comes meanwhile waits for the figures being taken.
-        let mut cached = self.figures.lock().await;
+        let mut kept = kept.lock().await;
         let (snapshot, now) = (self.published.load(), self.parts.clock.now());
-        if let Some(figures) = &*cached
+        if let Some(figures) = &*kept
             && figures.set.revision == snapshot.set.revision
             && figures.taken_at <= now
             && now.since(figures.taken_at) < SAMPLE_INTERVAL
@@ -165,7 +177,7 @@ impl Lifecycle {
             return Arc::clone(figures);
         }
         let figures = Arc::new(self.take_figures(&snapshot, now).await);
-        *cached = Some(Arc::clone(&figures));
+        *kept = Some(Arc::clone(&figures));
         figures
     }
 

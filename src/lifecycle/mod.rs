@@ -63,7 +63,7 @@ use crate::store::{KeyStore, Keyring, SideDocument};
 use crate::telemetry::{Log, Metrics, Tracer};
 use crate::token::CacheLimits;
 use activity::Sightings;
-use impact::Figures;
+use impact::KeptFigures;
 use memory::Memory;
 use schedule_health::ScheduleHealth;
 use shadow::Shadows;
@@ -117,7 +117,8 @@ pub struct Lifecycle {
     saved_counters: tokio::sync::Mutex<Vec<u8>>,
     /// When it was last said that a new key-encryption key is overdue.
     kek_alarm: Mutex<Option<Timestamp>>,
-    figures: tokio::sync::Mutex<Option<Arc<Figures>>>,
+    figures: KeptFigures,
+    watched_figures: KeptFigures,
     shadows: Shadows,
     schedule: ScheduleHealth,
     sightings: Sightings,
@@ -165,7 +166,8 @@ impl Lifecycle {
             memory,
             traffic: Traffic::since(parts.clock.now()),
             saved_counters: tokio::sync::Mutex::new(counters.unwrap_or_default()),
-            figures: tokio::sync::Mutex::default(),
+            figures: KeptFigures::default(),
+            watched_figures: KeptFigures::default(),
             shadows: Shadows::default(),
             tracer: OnceLock::new(),
             kek_alarm: Mutex::default(),

@@ -30,7 +30,7 @@ impl Lines {
     }
 
     /// The next line; `None` when the command has ended.
-    pub fn next(&mut self) -> Option<String> {
+    pub fn next(&self) -> Option<String> {
         match self.lines.recv_timeout(PATIENCE) {
             Ok(line) => Some(line),
             Err(RecvTimeoutError::Disconnected) => None,
@@ -39,7 +39,7 @@ impl Lines {
     }
 
     /// The first line from here on that begins with `words`.
-    pub fn until(&mut self, words: &str) -> String {
+    pub fn until(&self, words: &str) -> String {
         loop {
             let line = self.next();
             let line = line.unwrap_or_else(|| panic!("it ended before it said {words}"));
