@@ -60,7 +60,12 @@ const RULES: &[(&str, &str, How)] = &[
     ("README.md", "serve --config my.yaml", Serves),
     (
         "README.md",
-        "docker-compose build",
+        "make observe",
+        Left("builds a release and runs until Ctrl-C; tests/acceptance_observe.rs does the same with a test build"),
+    ),
+    (
+        "README.md",
+        "docker-compose ",
         Left("needs a container engine; tests/deployment.rs checks the compose file"),
     ),
     (
