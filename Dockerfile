@@ -1,4 +1,4 @@
-# One image for the gateway, for `init` and for the echo upstream of docker-compose.yml.
+# One image for the gateway, for `init`, for the echo upstreams and for the load of docker-compose.yml.
 
 FROM rust:1.95.0-bookworm AS build
 # zlib-ng, which Pingora links, is built with cmake.
@@ -21,7 +21,8 @@ COPY --from=build /src/target/dist/portcullis /usr/local/bin/portcullis
 # A named volume takes owner and mode from the directory that it covers when first used; the store
 # refuses directories that others may read.
 RUN install -d -m 0755 -o 10001 -g 10001 /var/lib/portcullis \
- && install -d -m 0700 -o 10001 -g 10001 /var/lib/portcullis/data /var/lib/portcullis/secrets
+ && install -d -m 0700 -o 10001 -g 10001 /var/lib/portcullis/data /var/lib/portcullis/secrets \
+    /var/lib/portcullis/clients
 # Relative paths of the configuration start here. Nothing else is ever written: a read-only root works.
 WORKDIR /var/lib/portcullis
 # By number, so that an orchestrator can prove that it is not root.

@@ -14,7 +14,7 @@ export PORTCULLIS_PEERS := $(PEERS)
 .NOTPARALLEL:
 .PHONY: help run test lint check screenshots bench bench-smoke bench-e2e bench-instructions dist \
         dist-pgo ci bootstrap peers bench-peers tools api-docs who-accepts soak false-refusals mutants \
-        clean-demo
+        metrics-doc observe clean-demo
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,10 @@ help: ## list the targets
 run: bootstrap ## build, set up ./data and ./secrets if empty, start gateway, echo upstream and demo client
 	$(CARGO) build --release --locked
 	exec $(TARGET)/release/portcullis demo
+
+observe: bootstrap peers ## build, start gateway, upstreams, load, Prometheus and Grafana if installed; Ctrl-C ends all
+	$(CARGO) build --release --locked
+	exec scripts/observe
 
 test: bootstrap peers ## run the whole test suite against real peers (benches once each, doc tests too)
 	$(CARGO) test --locked --all-targets
@@ -49,6 +53,9 @@ bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, n
 	install -D $(TARGET)/dist/portcullis $(TARGET)/bench/portcullis-glibc
 	$(CARGO) build --profile dist --locked
 	scripts/bench-e2e $(ARGS)
+
+metrics-doc: bootstrap ## write docs/metrics.md anew from the code
+	PORTCULLIS_RENEW=1 $(CARGO) test --locked --lib telemetry::metrics::document
 
 bench-instructions: bootstrap bench-peers ## instructions per request under callgrind, token cached : no token asked
 	$(CARGO) build --profile dist --locked

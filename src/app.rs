@@ -1,43 +1,43 @@
 //! The composition root: configuration and [`Env`] in, services out, in order. The key set is
 //! loaded before any listener opens.
 
+mod error;
 mod explain;
 mod records;
 mod secrets;
 
 use std::fmt;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use pingora::proxy::ProxyHttp;
 use ring::rand::SystemRandom;
-use thiserror::Error;
 use tokio::sync::Semaphore;
 
 use crate::admin::{
     self, AdminParts, Authenticator, Origins, SessionLimits, Sessions, StatusBoard, Watched,
     WatchedUpstream,
 };
-use crate::clients::{ClientRegistry, RegistryError, SecretHashError};
+use crate::clients::ClientRegistry;
 use crate::clock::Clock;
 use crate::config::{Config, PlainText, ProxyListener};
 use crate::gateway::sources::{Forgers, TrustedProxies};
-use crate::gateway::upstreams::{Upstream, UpstreamError, UpstreamSpec};
+use crate::gateway::upstreams::{Upstream, UpstreamSpec};
 use crate::gateway::{self, Gateway, GatewayParts, LocalEndpoints, PreparedRoute, UpstreamChecks};
 use crate::health::{self, HealthParts};
 use crate::http::{Bridge, BridgeLimits, LocalApp, RefusalLog};
 use crate::issuer::{self, IssuerParts, IssuerSpec, SLOW_CHECKS};
 use crate::keygen::KeyGenerator;
-use crate::lifecycle::clients::{ClientPolicy, Clients, ClientsError};
-use crate::lifecycle::{self, Lifecycle, LifecycleError, Policy, WatchedStore};
+use crate::lifecycle::clients::{ClientPolicy, Clients};
+use crate::lifecycle::{self, Lifecycle, Policy, WatchedStore};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    AccessTarget, AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log,
-    Metrics, MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError, UpstreamLabels,
+    AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
+    MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError, UpstreamLabels,
 };
 use crate::token::Rejection;
 use crate::token::jose::install_crypto;
 
+pub use error::StartError;
 pub use explain::explain_offline;
 pub use records::Records;
 use secrets::{clients_of, credentials_of};
@@ -58,79 +58,6 @@ pub struct Env {
     pub keyring: Arc<Keyring>,
     /// The log.
     pub log: Log,
-}
-
-/// Why the gateway cannot start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A file with a secret or a hash cannot be read.
-    #[error("cannot read {path}: {source}; `portcullis init` makes missing secrets")]
-    SecretFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// Others may read a file with a secret.
-    #[error("{path} has mode {mode:04o}, so others may read it: chmod 0600 {path}")]
-    SecretMode {
-        /// The file.
-        path: String,
-        /// Its permission bits.
-        mode: u32,
-    },
-    /// A client's hash cannot be used.
-    #[error("client `{client}`: {source}")]
-    ClientSecret {
-        /// The client.
-        client: String,
-        /// Why.
-        source: SecretHashError,
-    },
-    /// The admin token is too short or its hash has the wrong form.
-    #[error("admin token `{name}`: {rule}")]
-    AdminToken {
-        /// The token's name.
-        name: String,
-        /// What is wrong.
-        rule: &'static str,
-    },
-    /// The clients do not make a registry.
-    #[error(transparent)]
-    Clients(#[from] RegistryError),
-    /// What was done to clients cannot be known.
-    #[error(transparent)]
-    ClientStates(#[from] ClientsError),
-    /// An upstream cannot be used.
-    #[error(transparent)]
-    Upstream(#[from] UpstreamError),
-    /// The key set cannot be used.
-    #[error(transparent)]
-    Lifecycle(#[from] LifecycleError),
-    /// The access log cannot be written.
-    #[error(
-        "cannot write the access log to {target}: {source}; the directory must exist and be writable, or write `access_log: off`"
-    )]
-    AccessLog {
-        /// Where it goes.
-        target: AccessTarget,
-        /// Why.
-        source: std::io::Error,
-    },
-    /// A file that says how to reach the collector cannot be used.
-    #[error("tracing: cannot use {path}: {why}")]
-    TraceFile {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        why: String,
-    },
-    /// Traces cannot be made.
-    #[error("tracing: {0}")]
-    Traces(std::io::Error),
-    /// Two metrics collide.
-    #[error("the metrics cannot be registered: {0}")]
-    Metrics(#[from] prometheus::Error),
 }
 
 /// The gateway, composed, before any listener is open.

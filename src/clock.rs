@@ -116,6 +116,12 @@ pub trait Clock: Send + Sync + fmt::Debug {
     /// A clock that cannot promise it does nothing.
     fn not_before(&self, _seen: Timestamp) {}
 
+    /// How far this clock is ahead of the machine's, which was set back; zero for a clock that
+    /// follows it everywhere.
+    fn ahead_of_wall(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Looks whether wall time has moved forward by more than time has passed. Whoever must not be
     /// deceived by such a step looks *after* reading [`Clock::now`]: a step that is in the moment
     /// read is then in the report as well. Not for the request path.

@@ -1,6 +1,7 @@
 //! `/livez`, `/readyz` and `/metrics`. No credentials, no secrets. May import layers 0–3.
 
 use std::fmt;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -8,8 +9,10 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, StatusCode};
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use http::header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, VARY};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::http::Refusal;
 use crate::lifecycle::Published;
@@ -77,12 +80,44 @@ async fn readyz(State(parts): State<HealthParts>) -> Response {
     )
 }
 
-async fn metrics(State(parts): State<HealthParts>) -> Response {
-    let mut response = text(StatusCode::OK, parts.metrics.render());
+async fn metrics(State(parts): State<HealthParts>, headers: HeaderMap) -> Response {
+    let plain = parts.metrics.render();
+    let packed = takes_gzip(&headers)
+        .then(|| gzip(plain.as_bytes()))
+        .flatten();
+    let is_packed = packed.is_some();
+    let mut response = Response::new(packed.map_or_else(|| Body::from(plain), Body::from));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
+    if is_packed {
+        headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+    }
     response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(METRICS_CONTENT_TYPE));
-    response
+}
+
+/// Whether `Accept-Encoding` names gzip and does not forbid it (RFC 9110 §12.5.3). A wildcard is not
+/// enough: plain text is always right.
+fn takes_gzip(headers: &HeaderMap) -> bool {
+    let fields = headers.get_all(ACCEPT_ENCODING).iter();
+    let texts = fields.filter_map(|field| field.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|coding| {
+        let (name, weight) = coding.split_once(';').unwrap_or((coding, ""));
+        let weight = weight.trim().strip_prefix("q=").unwrap_or("1");
+        name.trim().eq_ignore_ascii_case("gzip")
+            && weight
+                .trim()
+                .parse::<f32>()
+                .is_ok_and(|weight| weight > 0.0)
+    })
+}
+
+/// Quickly rather than tightly: the same names over and over shrink well at any level.
+fn gzip(text: &[u8]) -> Option<Vec<u8>> {
+    let mut packer = GzEncoder::new(Vec::with_capacity(text.len() / 8), Compression::fast());
+    packer.write_all(text).ok()?;
+    packer.finish().ok()
 }
 
 async fn not_found(State(parts): State<HealthParts>) -> Response {
@@ -120,4 +155,47 @@ fn text(status: StatusCode, body: String) -> Response {
     );
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gzip_is_for_whoever_asks_for_it() {
+        let takes = |fields: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for field in fields {
+                headers.append(ACCEPT_ENCODING, field.parse().unwrap());
+            }
+            takes_gzip(&headers)
+        };
+        assert!(takes(&["gzip"]));
+        assert!(takes(&["deflate, GZIP;q=0.5"]));
+        assert!(takes(&["br", "gzip; q=1"]));
+        for fields in [
+            &[][..],
+            &["identity"],
+            &["*"],
+            &["gzip;q=0"],
+            &["gzip; q=0.000"],
+            &["gzip;q=x"],
+            &["xgzip"],
+        ] {
+            assert!(!takes(fields), "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_packed_unpacks_to_the_same() {
+        use std::io::Read as _;
+        let text = "portcullis_http_requests_total 1\n".repeat(1000);
+        let packed = gzip(text.as_bytes()).unwrap();
+        assert!(packed.len() < text.len() / 10);
+        let mut unpacked = String::new();
+        flate2::read::GzDecoder::new(packed.as_slice())
+            .read_to_string(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, text);
+    }
 }

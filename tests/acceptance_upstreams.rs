@@ -10,7 +10,7 @@ use harness::nginx::Nginx;
 use harness::peers::peer;
 use harness::process::{Setup, free_ports};
 use harness::upstream::Upstream;
-use harness::{CLIENT, Process, SECRET, eventually};
+use harness::{CLIENT, Process, SECRET, eventually, metrics};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_dead_and_a_hanging_upstream_answer_with_a_log_id_that_one_line_explains() {
@@ -47,6 +47,18 @@ async fn a_dead_and_a_hanging_upstream_answer_with_a_log_id_that_one_line_explai
     }
     // Another upstream is not concerned.
     assert_eq!(gateway.status(&token).await, 200);
+    // Each is counted once, and none as the gateway's own fault.
+    let scrape = gateway.scrape().await;
+    for (route, cause, times) in [
+        ("dead", "upstream_failed", 2.0),
+        ("hanging", "upstream_timeout", 1.0),
+    ] {
+        let name = "portcullis_request_failures_total";
+        let labels = [("route", route), ("cause", cause)];
+        assert_eq!(metrics::value(&scrape, name, &labels), times, "{route}");
+    }
+    let all = metrics::sum(&scrape, "portcullis_request_failures_total", &[]);
+    assert_eq!(all, 3.0);
     assert_eq!(gateway.terminate().await.code(), Some(0));
 
     let log = std::fs::read_to_string(gateway.log_path()).expect("a log");

@@ -248,7 +248,7 @@ const UNITS: &[Unit] = &[
         "health",
         4,
         &["http", "lifecycle", "telemetry"],
-        &["axum", "http"],
+        &["axum", "flate2", "http"],
     ),
     unit(
         "config",
@@ -259,7 +259,7 @@ const UNITS: &[Unit] = &[
     unit(
         "listeners",
         5,
-        &["gateway", "http", "telemetry"],
+        &["clock", "gateway", "http", "telemetry"],
         &[
             "async_trait",
             "bytes",
@@ -270,6 +270,7 @@ const UNITS: &[Unit] = &[
             "rustls_pki_types",
             "thiserror",
             "tokio",
+            "x509_parser",
         ],
     ),
     unit(

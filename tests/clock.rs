@@ -464,3 +464,21 @@ async fn inv19_a_step_taken_back_makes_no_preview_too_low() {
     let (_, preview) = gateway.admin_get("/admin/v1/keys/preview").await;
     assert_eq!(preview["live_tokens"], 1, "{preview}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_that_was_set_back_shows_by_how_much_until_it_has_caught_up() {
+    let gateway = gateway().await;
+    let offset = async || {
+        tick(&gateway).await;
+        gateway.metric("portcullis_clock_offset_seconds", &[]).await
+    };
+    assert_eq!(offset().await, 0.0);
+    let was = gateway.clock.now();
+    gateway.clock.set(was.minus(HOUR));
+    assert_eq!(offset().await, 3600.0);
+    // Time that passes leaves it as it is; a clock that is put right ends it.
+    gateway.clock.advance(60 * SECOND);
+    assert_eq!(offset().await, 3600.0);
+    gateway.clock.set(was.plus(60 * SECOND));
+    assert_eq!(offset().await, 0.0);
+}

@@ -524,6 +524,11 @@ async fn a_secret_that_a_person_chose_works_and_is_slow_only_once() {
         }
     }
     assert!(answers.iter().any(|answer| answer.status == 401));
+    // Being too busy is a failure of ours, a wrong secret is none.
+    let busy = answers.iter().filter(|answer| answer.status == 503).count();
+    let labels = [("route", "issuer"), ("cause", "internal")];
+    let counted = gateway.metric("portcullis_request_failures_total", &labels);
+    assert_eq!(counted.await, f64::from(u32::try_from(busy).expect("few")));
     assert_eq!(
         ask().send(&gateway).await.status,
         200,

@@ -1,4 +1,4 @@
-//! The endpoints that tell what a purge would break, and what one did break. None changes a key.
+//! The endpoints that tell what a purge would break. None changes a key.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use crate::keys::Kid;
 use crate::keys::signing_key::KidError;
 use crate::keys::timing::MAX_KEYS;
 use crate::keys::transition::PurgeScope;
-use crate::lifecycle::{Lifecycle, Preview, Shadow};
+use crate::lifecycle::{Preview, Shadow};
 use crate::telemetry::Level;
 
 use super::AdminParts;
@@ -27,16 +27,12 @@ use super::api::{self, KID};
 use super::auth::{Operator, Role};
 use super::body::{self, ShadowRequest, parse};
 use super::error::ApiError;
-use super::impact_views::{PreviewView, PurgeListView, PurgeSummaryView, PurgeView, ShadowView};
+use super::impact_views::{PreviewView, ShadowView};
 use super::operation::{Example, Operation, Tag};
+use super::query::{id_of, query_of};
 
-/// What stands for a purge and a shadow purge in examples.
-pub(super) const PURGE_ID: &str = "1d9ee5d0-5c8b-4b0e-8a53-0c4f6f5a2b17";
+/// What stands for a shadow purge in examples.
 const SHADOW_ID: &str = "c2a3f6de-3c52-4b4f-a2a5-2f9b1d6e7a40";
-
-/// Purges, or clients of one, that one answer lists, unless it is told otherwise, and at most.
-const PAGE: usize = 100;
-const MAX_PAGE: usize = 1000;
 
 /// `GET keys/preview`.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -50,28 +46,6 @@ pub(super) struct PreviewQuery {
     kids: Option<String>,
     /// With the active key among `kids`: the pending one would be trusted.
     keep_pending: Option<bool>,
-}
-
-/// `GET keys/purges/{id}`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PageQuery {
-    /// Most clients on the page; 100 by default.
-    #[schemars(range(min = 1, max = MAX_PAGE))]
-    limit: Option<usize>,
-    /// The last client of the page before.
-    after: Option<String>,
-}
-
-/// `GET keys/purges`.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct PurgesQuery {
-    /// Most purges on the page; 100 by default.
-    #[schemars(range(min = 1, max = MAX_PAGE))]
-    limit: Option<usize>,
-    /// The last purge of the page before.
-    before: Option<Uuid>,
 }
 
 pub(super) fn describe_preview() -> Operation {
@@ -253,159 +227,4 @@ pub(super) async fn shadow(
         ),
         None => ApiError::no_such_shadow().answer(&parts),
     }
-}
-
-pub(super) fn describe_purges() -> Operation {
-    Operation::get("/admin/v1/keys/purges", "listPurges", || get(purges))
-        .label("keys_purges")
-        .tag(Tag::Purges)
-        .says(
-            "The purges that are remembered, newest first",
-            "The last 64; the audit log has every one.",
-        )
-        .query::<PurgesQuery>()
-        .answers::<PurgeListView>(200, "A page of them.")
-        .example(
-            Example::new(
-                "list",
-                "The newest",
-                200,
-                include_str!("examples/listPurges.list.json"),
-            )
-            .with("limit", 10),
-        )
-        .example(
-            Example::new(
-                "next",
-                "The page behind one",
-                200,
-                include_str!("examples/listPurges.next.json"),
-            )
-            .with("before", PURGE_ID),
-        )
-}
-
-pub(super) async fn purges(
-    State(parts): State<Arc<AdminParts>>,
-    query: Result<Query<PurgesQuery>, QueryRejection>,
-) -> Response {
-    match try_purges(&parts.lifecycle, query) {
-        Ok(view) => api::json(StatusCode::OK, &view),
-        Err(error) => error.answer(&parts),
-    }
-}
-
-fn try_purges(
-    lifecycle: &Lifecycle,
-    query: Result<Query<PurgesQuery>, QueryRejection>,
-) -> Result<PurgeListView, ApiError> {
-    let query = query_of(query)?;
-    let limit = limit_of(query.limit)?;
-    let receipts = lifecycle.receipts();
-    let skipped = match query.before {
-        None => 0,
-        Some(before) => {
-            let at = receipts.iter().position(|of| of.purge_id == before);
-            1 + at.ok_or_else(|| {
-                let rule = "before names no purge that is remembered; start at the newest again";
-                ApiError::bad_query(rule.to_owned())
-            })?
-        }
-    };
-    let mut rest = receipts.iter().skip(skipped);
-    let page: Vec<_> = rest.by_ref().take(limit).collect();
-    let has_more = rest.next().is_some();
-    let last = page.last().filter(|_| has_more);
-    Ok(PurgeListView {
-        next: last.map(|last| last.purge_id),
-        purges: page
-            .into_iter()
-            .map(|receipt| PurgeSummaryView::of(receipt, &lifecycle.recovery(receipt.purge_id)))
-            .collect(),
-    })
-}
-
-pub(super) fn describe_purge() -> Operation {
-    Operation::get("/admin/v1/keys/purges/{id}", "readPurge", || get(purge))
-        .label("keys_purges")
-        .tag(Tag::Purges)
-        .says(
-            "The receipt of a purge, whom it broke, and who is back",
-            "As it stands now: the receipt is complete once no worker holds a purged key. Clients by name are for \
-             operators; their page goes on with `after` set to `recovery.next_after`.",
-        )
-        .in_path::<Uuid>("id", "`purge_id` of the purge's answer.")
-        .query::<PageQuery>()
-        .answers::<PurgeView>(200, "The receipt, and the recovery of the clients.")
-        .refuses(404, &["NO_SUCH_PURGE"])
-        .example(
-            Example::new(
-                "read",
-                "After one client came back",
-                200,
-                include_str!("examples/readPurge.read.json"),
-            )
-            .with("id", PURGE_ID)
-            .with("limit", 50),
-        )
-}
-
-/// The receipt of a purge, and what became of the clients, as far as it is by now.
-pub(super) async fn purge(
-    State(parts): State<Arc<AdminParts>>,
-    Extension(operator): Extension<Operator>,
-    id: Result<Path<String>, PathRejection>,
-    query: Result<Query<PageQuery>, QueryRejection>,
-) -> Response {
-    match try_purge(&parts, &operator, id_of(id), query) {
-        Ok(view) => api::json(StatusCode::OK, &view),
-        Err(error) => error.answer(&parts),
-    }
-}
-
-fn try_purge(
-    parts: &AdminParts,
-    operator: &Operator,
-    id: Option<Uuid>,
-    query: Result<Query<PageQuery>, QueryRejection>,
-) -> Result<PurgeView, ApiError> {
-    let lifecycle = &parts.lifecycle;
-    let page = query_of(query)?;
-    let limit = limit_of(page.limit)?;
-    let receipt = id
-        .and_then(|id| lifecycle.receipt(id))
-        .ok_or_else(ApiError::no_such_purge)?;
-    let recovery = lifecycle.recovery(receipt.purge_id);
-    // Who uses the services is not for every pair of eyes.
-    let names = operator.role >= Role::Operator;
-    let page = names.then_some((limit, page.after.as_deref()));
-    let over_time = lifecycle.over_time(receipt.purge_id);
-    let over_time = over_time.as_ref();
-    Ok(PurgeView::of(
-        &receipt,
-        &recovery,
-        over_time,
-        page,
-        &parts.clients,
-    ))
-}
-
-/// What a path names, if it can name anything.
-fn id_of(path: Result<Path<String>, PathRejection>) -> Option<Uuid> {
-    path.ok()?.0.parse().ok()
-}
-
-fn limit_of(limit: Option<usize>) -> Result<usize, ApiError> {
-    let limit = limit.unwrap_or(PAGE);
-    if (1..=MAX_PAGE).contains(&limit) {
-        Ok(limit)
-    } else {
-        Err(ApiError::bad_query(format!("limit is 1 to {MAX_PAGE}")))
-    }
-}
-
-fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    query
-        .map(|Query(query)| query)
-        .map_err(|rejection| ApiError::bad_query(rejection.body_text()))
 }

@@ -35,6 +35,8 @@ mod origin;
 #[cfg(feature = "testing")]
 mod probe;
 mod problems;
+mod purges;
+mod query;
 mod refusal;
 mod reseal;
 mod restore;

@@ -8,7 +8,7 @@ use http::Method;
 use super::operation::{Access, Operation};
 use super::{
     api, audit, client_changes, clients, clock, console, events, explain, impact_api, import, logs,
-    openapi, reseal, restore, session_api, status,
+    openapi, purges, reseal, restore, session_api, status,
 };
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -22,8 +22,8 @@ static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         impact_api::describe_preview(),
         impact_api::describe_start_shadow(),
         impact_api::describe_shadow(),
-        impact_api::describe_purges(),
-        impact_api::describe_purge(),
+        purges::describe_purges(),
+        purges::describe_purge(),
         clients::describe_list(),
         clients::describe_add(),
         clients::describe_show(),

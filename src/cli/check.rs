@@ -8,7 +8,7 @@ use super::{ConfigFile, out};
 
 pub(super) fn run(file: &ConfigFile) -> Result<ExitCode, Failure> {
     let config = file.load()?;
-    for spec in tls_specs(&config) {
+    for (_listener, spec) in tls_specs(&config) {
         spec.validate()?;
     }
     out::say(config.summary().trim_end_matches('\n'));

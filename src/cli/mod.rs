@@ -24,6 +24,7 @@ mod keys_impact;
 mod keys_import;
 mod keys_purges;
 mod keys_rotate;
+mod load;
 mod logs;
 mod man;
 mod openapi;
@@ -119,6 +120,9 @@ enum Command {
     /// Run the echo upstream of the demo alone
     #[command(hide = true)]
     Echo(echo::EchoCommand),
+    /// Call a gateway as a few clients would, for a demonstration
+    #[command(hide = true)]
+    Load(load::LoadCommand),
 }
 
 /// Runs the program with the arguments of the process.
@@ -153,6 +157,7 @@ pub fn run() -> ExitCode {
         Command::Completions(command) => completions::run(&command),
         Command::Man(command) => man::run(&command),
         Command::Echo(command) => echo::run(&command),
+        Command::Load(command) => load::run(&command),
     };
     match result {
         Ok(_) if !out::is_complete() => ExitCode::FAILURE,

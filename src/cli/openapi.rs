@@ -8,6 +8,6 @@ use super::exit::Failure;
 use super::out;
 
 pub(super) fn run() -> Result<ExitCode, Failure> {
-    out::raw(&openapi());
+    out::raw(openapi());
     Ok(ExitCode::SUCCESS)
 }

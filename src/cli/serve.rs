@@ -73,6 +73,7 @@ pub(super) fn serve(
     let shared = Shared::new(Arc::clone(&stop), &config.limits, app.refusals());
     let descriptors = Descriptors::of(harden::raise_open_files(), config.server.workers);
     add_listeners(&mut server, config, &app, &shared, descriptors)?;
+    show_certificates(config, &app)?;
     server.add_service(background_service(
         "schedule",
         Schedule {
@@ -249,29 +250,27 @@ fn tls_spec(files: &TlsFiles, h2: bool) -> TlsSpec {
     }
 }
 
-/// The TLS settings of every listener, for checking.
-pub(super) fn tls_specs(config: &Config) -> Vec<TlsSpec> {
+/// The TLS settings of every listener that has some, with the listener's name.
+pub(super) fn tls_specs(config: &Config) -> Vec<(String, TlsSpec)> {
     let proxies = config.listeners.proxy.iter().filter_map(|listener| {
-        listener
-            .tls
-            .as_ref()
-            .map(|files| tls_spec(files, listener.h2))
+        let spec = tls_spec(listener.tls.as_ref()?, listener.h2);
+        Some((format!("proxy {}", listener.address), spec))
     });
-    let admin = config
-        .listeners
-        .admin
-        .tls
-        .iter()
-        .map(|files| tls_spec(files, false));
-    let metrics = config
-        .listeners
-        .metrics
-        .iter()
-        .flat_map(|listener| &listener.tls);
-    proxies
-        .chain(admin)
-        .chain(metrics.map(|files| tls_spec(files, false)))
-        .collect()
+    let admin = config.listeners.admin.tls.iter();
+    let admin = admin.map(|files| ("admin".to_owned(), tls_spec(files, false)));
+    let metrics = config.listeners.metrics.iter();
+    let metrics = metrics
+        .flat_map(|listener| &listener.tls)
+        .map(|files| ("metrics".to_owned(), tls_spec(files, false)));
+    proxies.chain(admin).chain(metrics).collect()
+}
+
+/// A certificate that expires unseen is an outage with a date.
+fn show_certificates(config: &Config, app: &App) -> Result<(), Failure> {
+    for (listener, spec) in tls_specs(config) {
+        app.metrics.certificate(&listener, spec.not_after()?);
+    }
+    Ok(())
 }
 
 /// In order: the application goes, and with it the store and its lock; then what keeps records is

@@ -162,6 +162,12 @@ impl Clock for SteadyClock {
         self.course.fetch_max(course, Ordering::SeqCst);
     }
 
+    fn ahead_of_wall(&self) -> Duration {
+        let (wall, _passed) = self.look_at_wall();
+        let ahead = self.course.load(Ordering::Relaxed).saturating_sub(wall);
+        Duration::from_micros(u64::try_from(ahead).unwrap_or(0))
+    }
+
     fn step_report(&self) -> StepReport {
         self.look(&mut self.watch())
     }
@@ -306,13 +312,21 @@ mod tests {
     #[test]
     fn inv14_a_steady_clock_follows_forwards_and_never_goes_back() {
         let (times, clock) = Times::steady();
+        assert_eq!(clock.ahead_of_wall(), Duration::ZERO);
         times.step(-DAY);
         assert_eq!(clock.now().as_millis(), START, "it stays");
+        assert_eq!(clock.ahead_of_wall(), Duration::from_secs(24 * 3600));
         times.pass(HOUR);
         assert_eq!(clock.now().as_millis(), START + HOUR, "and goes on");
         assert_eq!(clock.step_report(), StepReport::Quiet);
+        assert_eq!(
+            clock.ahead_of_wall(),
+            Duration::from_secs(24 * 3600),
+            "however long it takes"
+        );
         times.set(START + 2 * HOUR);
         assert_eq!(clock.now().as_millis(), START + 2 * HOUR);
+        assert_eq!(clock.ahead_of_wall(), Duration::ZERO);
         clock.not_before(Timestamp::from_millis(START + DAY));
         assert_eq!(clock.now().as_millis(), START + DAY);
         times.pass(SECOND);

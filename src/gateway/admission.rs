@@ -9,7 +9,8 @@ use pingora::{Error, ErrorType, Result};
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::state_label;
 use crate::telemetry::{
-    AuthStep, CacheLookup, ClientName, KID_BYTES, KeyStateLabel, RouteMetrics, Short, Step,
+    AuthStep, CacheLookup, ClientName, FailureCause, KID_BYTES, KeyStateLabel, RouteMetrics, Short,
+    Step,
 };
 use crate::token::{self, Claims, Effort, RouteRules};
 
@@ -51,6 +52,10 @@ impl Gateway {
         ctx.local = Some(local.name);
         ctx.in_flight = Some(local.metrics.in_flight());
         let served = local.bridge.serve(session.as_downstream_mut(), None).await;
+        let status = session.response_written().map(|head| head.status.as_u16());
+        if status.is_some_and(|status| status >= 500) {
+            local.metrics.failed(FailureCause::Internal);
+        }
         if let Some(note) = served.note {
             ctx.told.log_id = note.log_id;
             ctx.told.reason = note.reason;

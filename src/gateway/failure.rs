@@ -4,7 +4,7 @@
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::telemetry::{Disposition, Level};
+use crate::telemetry::{Disposition, FailureCause, Level};
 
 use super::Gateway;
 use super::body::CRUMBLED;
@@ -87,6 +87,9 @@ impl Gateway {
         detail: &'static str,
         cause: Option<&Error>,
     ) -> Result<()> {
+        if let Some(cause) = FailureCause::of(status) {
+            self.metrics_of(session, ctx).failed(cause);
+        }
         let reason = reason_of(status);
         let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
         let log_id = disposition.log_id();

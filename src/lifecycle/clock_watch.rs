@@ -16,6 +16,8 @@ impl Lifecycle {
     /// and end of it into log and metrics.
     #[must_use]
     pub fn schedule_pause(&self) -> Option<ForwardStep> {
+        let ahead = self.parts.clock.ahead_of_wall();
+        self.parts.metrics.clock_offset(ahead.as_secs_f64());
         // Looked up under the lock, so that two who look write their lines in order.
         let mut shown = self.shown_step();
         match self.parts.clock.step_report() {

@@ -177,6 +177,7 @@ impl Lifecycle {
         lifecycle.adapt_to_configuration().await?;
         lifecycle.meet_demand().await?;
         lifecycle.show(&lifecycle.current_set());
+        lifecycle.parts.metrics.store_answered();
         // From here on a step of the clock is seen.
         let _none_yet = lifecycle.schedule_pause();
         Ok(Arc::new(lifecycle))

@@ -20,9 +20,8 @@ use super::{Lifecycle, LifecycleError};
 /// Longest pause between two looks, so that a jump of the wall clock is noticed.
 const MAX_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often the store is asked although nothing is due, so that one which is gone or was tampered
-/// with is seen before the next rotation needs it.
-const STORE_LOOK_INTERVAL: Duration = Duration::from_secs(30);
+/// How often the key set is read back from the store, besides what life-cycle steps do.
+const STORE_LOOK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Shortest pause, also after a failure, so that a broken store is not hammered.
 const MIN_PAUSE: Duration = Duration::from_millis(20);
@@ -76,17 +75,49 @@ impl Lifecycle {
     }
 }
 
+impl Lifecycle {
+    /// Reads the key set back from the store, so that one that is gone, damaged or out of reach is
+    /// known before a rotation or a purge needs it. Takes and answers whether that failed: a failure
+    /// in a row is told once.
+    pub async fn look_at_store(&self, failed_before: bool) -> bool {
+        let failed = self.load().await.err();
+        match (&failed, failed_before) {
+            (Some(error), false) => self
+                .parts
+                .log
+                .event(
+                    Level::Error,
+                    "store_unreadable",
+                    "the key set cannot be read back from its store; the keys in force stay, but rotations and purges \
+                     will fail until that is mended",
+                )
+                .log_id(LogId::random())
+                .field("cause", error.to_string())
+                .emit(),
+            (None, true) => self
+                .parts
+                .log
+                .event(
+                    Level::Info,
+                    "store_readable",
+                    "the key set can be read back from its store again",
+                )
+                .emit(),
+            _ => {}
+        }
+        failed.is_some()
+    }
+}
+
 /// Ticks until `stop` resolves.
 pub async fn run(lifecycle: Arc<Lifecycle>, stop: impl Future<Output = ()>) {
     let mut stop = std::pin::pin!(stop);
-    let mut failing = false;
-    let (mut sampled, mut saved) = (Instant::now(), Instant::now());
-    let mut asked = Instant::now();
+    let (mut failing, mut unreadable) = (false, false);
+    let (mut sampled, mut saved, mut looked) = (Instant::now(), Instant::now(), Instant::now());
     loop {
-        if asked.elapsed() >= STORE_LOOK_INTERVAL {
-            // What goes wrong is noted by the store's own watch; whatever needs the store says more.
-            drop(lifecycle.load().await);
-            asked = Instant::now();
+        if looked.elapsed() >= STORE_LOOK_INTERVAL {
+            unreadable = lifecycle.look_at_store(unreadable).await;
+            looked = Instant::now();
         }
         if sampled.elapsed() >= SAMPLE_INTERVAL {
             lifecycle.sample().await;

@@ -85,6 +85,7 @@ impl Lifecycle {
             Ok(committed) => {
                 self.warn(&committed.warnings);
                 self.put_in_force(snapshot, &admitted);
+                self.parts.metrics.store_answered();
                 Ok(true)
             }
             Err(CommitError::Conflict { .. }) => Ok(false),
@@ -122,6 +123,7 @@ impl Lifecycle {
             }
         }
         self.uncertain.store(false, Ordering::SeqCst);
+        self.parts.metrics.store_answered();
         Ok(loaded)
     }
 

@@ -11,6 +11,10 @@ use pingora::tls::{
 };
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer as _;
+
+use crate::clock::Timestamp;
 
 /// TLS settings of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,6 +96,22 @@ impl TlsSpec {
     /// Names the file, what is wrong with it and what to do.
     pub fn validate(&self) -> Result<(), TlsError> {
         self.config().map(drop)
+    }
+
+    /// When the first certificate of the chain expires.
+    ///
+    /// # Errors
+    /// As [`TlsSpec::validate`].
+    pub fn not_after(&self) -> Result<Timestamp, TlsError> {
+        let path = &self.cert_file;
+        let mut first = Timestamp::from_millis(i64::MAX);
+        for certificate in certificates(CERT, path)? {
+            let (_rest, certificate) = X509Certificate::from_der(&certificate)
+                .map_err(|error| self.unusable(CERT, path, error))?;
+            let not_after = certificate.validity().not_after.timestamp();
+            first = first.min(Timestamp::from_seconds(not_after));
+        }
+        Ok(first)
     }
 
     /// The acceptor of a listener. Installs `ring` as the process's cryptography if none is yet.

@@ -7,7 +7,12 @@
 //! test compares the two.
 
 mod cache;
+#[cfg(test)]
+mod catalogue;
+#[cfg(test)]
+mod document;
 mod endpoints;
+mod installation;
 mod keys;
 mod labels;
 mod readings;
@@ -28,11 +33,12 @@ use prometheus::{Error, Histogram, IntCounter, Registry, Result, TextEncoder};
 
 use self::cache::CacheMetrics;
 use self::endpoints::EndpointsUp;
+use self::installation::InstallationMetrics;
 use self::keys::KeyMetrics;
 pub use self::keys::{KeyFacts, KeySeries, KeySetFacts};
 pub use self::labels::{
-    AdminRefusal, CacheLookup, CodeClass, Grant, KeyStateLabel, RotationKind, RotationResult,
-    TokenError, Trigger,
+    AdminRefusal, CacheLookup, CodeClass, FailureCause, Grant, KeyStateLabel, RotationKind,
+    RotationResult, TokenError, Trigger,
 };
 pub use self::readings::Readings;
 use self::registrar::{Family, Registrar, prefixed};
@@ -43,6 +49,7 @@ use self::service::{AdminMetrics, ClientMetrics, LogLinesDropped, OTHER_ENDPOINT
 pub use self::streams::TraceMetrics;
 pub use self::workers::{OpenConnection, WorkerMetrics};
 use super::log::Log;
+use crate::clock::Timestamp;
 
 /// Route label of requests to the issuer's own endpoints.
 pub const ISSUER_ROUTE: &str = "issuer";
@@ -101,6 +108,7 @@ pub struct Metrics {
     auth_duration: Vec<Histogram>,
     cache: CacheMetrics,
     keys: KeyMetrics,
+    installation: InstallationMetrics,
     tokens: TokenMetrics,
     clients: ClientMetrics,
     admin: AdminMetrics,
@@ -132,6 +140,7 @@ impl Metrics {
         let auth_duration = routes::register_auth_duration(&mut to)?;
         let cache = CacheMetrics::register(&mut to)?;
         let keys = KeyMetrics::register(&mut to)?;
+        let installation = InstallationMetrics::register(&mut to)?;
         let tokens = TokenMetrics::register(&mut to)?;
         let clients = ClientMetrics::register(&mut to)?;
         let admin = AdminMetrics::register(&mut to, labels.admin_endpoints)?;
@@ -148,6 +157,7 @@ impl Metrics {
             auth_duration,
             cache,
             keys,
+            installation,
             tokens,
             clients,
             admin,
@@ -212,9 +222,25 @@ impl Metrics {
         self.keys.show(facts);
     }
 
+    /// The store has just confirmed that the key set in force is the stored one.
+    pub fn store_answered(&self) {
+        self.installation.store_answered();
+    }
+
     /// Shows the forward step of the clock for which the schedule waits, 0 when it does not.
     pub fn clock_step(&self, seconds: f64) {
-        self.keys.clock_step(seconds);
+        self.installation.clock_step(seconds);
+    }
+
+    /// Shows how far the gateway's clock is ahead of the machine's.
+    pub fn clock_offset(&self, seconds: f64) {
+        self.installation.clock_offset(seconds);
+    }
+
+    /// Shows when the certificates that a listener serves expire. To be called at start, with the
+    /// names of configured listeners.
+    pub fn certificate(&self, listener: &str, not_after: Timestamp) {
+        self.installation.certificate(listener, not_after);
     }
 
     /// Shows how many tokens of keys in this state are alive.

@@ -41,8 +41,8 @@ pub use log_format::is_treacherous;
 pub use log_ring::LogRing;
 pub use log_writer::LogWriter;
 pub use metrics::{
-    AdminRefusal, CacheLookup, CodeClass, Grant, ISSUER_ROUTE, InFlight, KeyFacts, KeySeries,
-    KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
+    AdminRefusal, CacheLookup, CodeClass, FailureCause, Grant, ISSUER_ROUTE, InFlight, KeyFacts,
+    KeySeries, KeySetFacts, KeyStateLabel, METRICS_CONTENT_TYPE, Metrics, MetricsLabels, NO_ROUTE,
     OpenConnection, Readings, RotationKind, RotationResult, RouteLabels, RouteMetrics, TokenError,
     TraceMetrics, Trigger, UpstreamLabels, UpstreamMetrics, WorkerMetrics,
 };

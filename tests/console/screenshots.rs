@@ -111,6 +111,13 @@ async fn screenshots() {
         .await;
     }
     drop(load);
+    // The page learns of the present with the next tick of the stream.
+    page.browser
+        .shows("[data-row='search-index'] td:nth-child(4)", "ago")
+        .await;
+    page.browser
+        .shows("[data-row='billing'] td:nth-child(4)", "min")
+        .await;
     let board = page.browser.eval("location.hash.slice(2)").await;
     for (path, name, title) in [
         ("purges", "purges", "Purges"),

@@ -27,6 +27,8 @@ pub mod metrics;
 pub mod nginx;
 pub mod peers;
 pub mod process;
+pub mod prometheus;
+pub mod queries;
 pub mod raw;
 pub mod relay;
 pub mod toggled;

@@ -326,3 +326,33 @@ fn every_mistake_in_the_files_is_named_before_the_server_runs() {
         assert!(error(&with_key(&locked)).contains("cannot read the key_file"));
     }
 }
+
+#[test]
+fn a_chain_expires_with_its_first_certificate() {
+    let files = Files::new();
+    let made = |year: i32| {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 2, 1);
+        params.self_signed(&key).unwrap().pem()
+    };
+    let path = files.path("chain.pem");
+    let spec = TlsSpec {
+        cert_file: path.clone(),
+        ..files.spec()
+    };
+    // 2031-02-01 and 2049-02-01, the latter before the form of dates changes (RFC 5280 §4.1.2.5), 2050 after.
+    for (years, seconds) in [
+        (&[2031, 2049][..], 1_927_670_400),
+        (&[2049, 2031], 1_927_670_400),
+        (&[2050], 2_527_286_400),
+    ] {
+        let chain: String = years.iter().map(|year| made(*year)).collect();
+        std::fs::write(&path, chain).unwrap();
+        let not_after = spec.not_after().unwrap();
+        assert_eq!(not_after.as_seconds(), seconds, "{years:?}: {not_after}");
+    }
+    std::fs::write(&path, "no certificate").unwrap();
+    let error = spec.not_after().unwrap_err().to_string();
+    assert!(error.contains("chain.pem"), "{error}");
+}

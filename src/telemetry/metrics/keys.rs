@@ -104,7 +104,6 @@ pub(super) struct KeyMetrics {
     next_rotation: Gauge,
     kek_demanded: IntGauge,
     kek_demanded_since: Gauge,
-    clock_step: Gauge,
     rotations: Vec<(Asked, IntCounter)>,
     rotation_duration: Vec<(RotationKind, Histogram)>,
 }
@@ -155,10 +154,6 @@ impl KeyMetrics {
             kek_demanded_since: to.gauge(
                 "key_encryption_key_demanded_timestamp_seconds",
                 "Since when a new key-encryption key is due, as a Unix time; 0 when none is.",
-            )?,
-            clock_step: to.gauge(
-                "clock_step_pending_seconds",
-                "Size of a forward step of the clock that waits to be confirmed; 0 when none does.",
             )?,
             rotations: rotations(to)?,
             rotation_duration: rotation_duration(to)?,
@@ -213,10 +208,6 @@ impl KeyMetrics {
             .set(i64::from(facts.kek_demanded_since.is_some()));
         self.kek_demanded_since
             .set(seconds(facts.kek_demanded_since));
-    }
-
-    pub(super) fn clock_step(&self, seconds: f64) {
-        self.clock_step.set(seconds);
     }
 
     pub(super) fn live_tokens(&self, state: KeyStateLabel, tokens: u64) {

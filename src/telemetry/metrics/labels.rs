@@ -146,6 +146,31 @@ closed_label! {
 }
 
 closed_label! {
+    /// Why an answer that the gateway itself gave is a 5xx.
+    FailureCause {
+        /// The upstream cannot be reached, or broke off.
+        UpstreamFailed = "upstream_failed",
+        /// The upstream was too slow.
+        UpstreamTimeout = "upstream_timeout",
+        /// The gateway could not handle the request.
+        Internal = "internal",
+    }
+}
+
+impl FailureCause {
+    /// The cause of an answer of the gateway's own; none when it is no failure.
+    #[must_use]
+    pub const fn of(status: u16) -> Option<Self> {
+        match status {
+            0..500 => None,
+            502 => Some(Self::UpstreamFailed),
+            504 => Some(Self::UpstreamTimeout),
+            500.. => Some(Self::Internal),
+        }
+    }
+}
+
+closed_label! {
     /// Why the admin listener did not let somebody in, or not as far as they wanted.
     AdminRefusal {
         /// A parameter for a credential stood in the URL.

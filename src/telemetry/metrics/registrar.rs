@@ -1,8 +1,9 @@
 //! Creates metric families and registers them, and remembers what was registered.
 
 use prometheus::core::Collector;
+use prometheus::proto::MetricType;
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, Result,
 };
 
@@ -18,6 +19,8 @@ pub(super) struct Registrar {
 pub(super) struct Family {
     pub(super) name: String,
     pub(super) labels: Vec<String>,
+    pub(super) help: String,
+    pub(super) kind: &'static str,
 }
 
 impl Registrar {
@@ -40,6 +43,10 @@ impl Registrar {
 
     pub(super) fn int_gauge(&mut self, name: &str, help: &str) -> Result<IntGauge> {
         self.add(IntGauge::new(prefixed(name), help)?)
+    }
+
+    pub(super) fn gauges(&mut self, name: &str, help: &str, labels: &[&str]) -> Result<GaugeVec> {
+        self.add(GaugeVec::new(Opts::new(prefixed(name), help), labels)?)
     }
 
     pub(super) fn int_gauges(
@@ -70,10 +77,23 @@ impl Registrar {
 
     /// Registers a collector for good.
     pub(super) fn register(&mut self, collector: impl Collector + 'static) -> Result<()> {
+        let collected = collector.collect();
+        let kind = |name: &str| {
+            let family = collected.iter().find(|family| family.name() == name);
+            family.map_or("untyped", |family| match family.get_field_type() {
+                MetricType::COUNTER => "counter",
+                MetricType::GAUGE => "gauge",
+                MetricType::HISTOGRAM => "histogram",
+                MetricType::SUMMARY => "summary",
+                MetricType::UNTYPED => "untyped",
+            })
+        };
         self.families
             .extend(collector.desc().into_iter().map(|desc| Family {
                 name: desc.fq_name.clone(),
                 labels: desc.variable_labels.clone(),
+                help: desc.help.clone(),
+                kind: kind(&desc.fq_name),
             }));
         self.registry.register(Box::new(collector))
     }

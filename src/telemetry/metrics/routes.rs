@@ -12,7 +12,7 @@ use prometheus::{
 
 use super::UpstreamLabels;
 use super::keys::KeySeries;
-use super::labels::{CacheLookup, CodeClass, KeyStateLabel};
+use super::labels::{CacheLookup, CodeClass, FailureCause, KeyStateLabel};
 use super::registrar::{Registrar, histogram};
 use super::requests::RouteRequests;
 use crate::telemetry::EndpointHealth;
@@ -49,6 +49,7 @@ pub(super) struct RouteFamilies {
     allowed: IntCounterVec,
     denied: IntCounterVec,
     public: IntCounterVec,
+    failures: IntCounterVec,
     compromised_key_use: IntCounter,
     lifecycle_violations: IntCounter,
 }
@@ -82,6 +83,11 @@ impl RouteFamilies {
                 "Requests on routes that demand no token.",
                 &["route"],
             )?,
+            failures: to.counters(
+                "request_failures_total",
+                "Answers 5xx that the gateway itself gave, by cause.",
+                &["route", "cause"],
+            )?,
             compromised_key_use: to.counter(
                 "compromised_key_use_total",
                 "Refused tokens that a purged key signed after its purge: a thief holds that key.",
@@ -113,6 +119,10 @@ impl RouteFamilies {
                 &mut Rejection::ALL.iter().map(|reason| reason.as_str()),
             )?,
             public: self.public.get_metric_with_label_values(&[name])?,
+            failures: counters(
+                &self.failures,
+                &mut FailureCause::ALL.iter().map(|cause| cause.as_str()),
+            )?,
             compromised_key_use: self.compromised_key_use.clone(),
             lifecycle_violations: self.lifecycle_violations.clone(),
         })
@@ -130,6 +140,8 @@ pub struct RouteMetrics {
     /// In the order of [`Rejection::ALL`].
     denied: Vec<IntCounter>,
     public: IntCounter,
+    /// In the order of [`FailureCause::ALL`].
+    failures: Vec<IntCounter>,
     compromised_key_use: IntCounter,
     lifecycle_violations: IntCounter,
 }
@@ -166,6 +178,13 @@ impl RouteMetrics {
     /// A request on a route that demands no token.
     pub fn public(&self) {
         self.public.inc();
+    }
+
+    /// The gateway answered 5xx on its own account.
+    pub fn failed(&self, cause: FailureCause) {
+        if let Some(counter) = self.failures.get(cause as usize) {
+            counter.inc();
+        }
     }
 
     /// Counts a request as in flight until the guard is dropped.

@@ -1,6 +1,6 @@
-//! The registry against its documentation, and what each method moves.
+//! The registry against its conventions, and what each method moves.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::atomic::Ordering;
 use std::thread;
 
@@ -9,9 +9,7 @@ use crate::clock::Timestamp;
 use crate::telemetry::test_clock::TestClock;
 use crate::token::rejection::Rejection;
 
-const DOCUMENT: &str = include_str!("../../../docs/metrics.md");
-
-fn metrics() -> Metrics {
+pub(super) fn metrics() -> Metrics {
     Metrics::new(&MetricsLabels {
         version: "1.2.3",
         routes: &[
@@ -35,10 +33,11 @@ fn metrics() -> Metrics {
 }
 
 /// Moves every metric, so that each has at least one series.
-fn exercise(metrics: &Metrics) {
+pub(super) fn exercise(metrics: &Metrics) {
     let api = metrics.route("api").unwrap();
     api.allowed(KeyStateLabel::Active);
     api.observe("GET", CodeClass::of(200), 0.002);
+    api.failed(FailureCause::Internal);
     drop(api.in_flight());
     metrics.upstream("echo").unwrap().observe(0.001);
     drop(metrics.worker(0).unwrap().connection());
@@ -76,7 +75,10 @@ fn exercise(metrics: &Metrics) {
         RotationResult::Success,
         0.01,
     );
+    metrics.store_answered();
     metrics.clock_step(86_400.5);
+    metrics.clock_offset(0.5);
+    metrics.certificate("admin", Timestamp::from_seconds(1_700_000_000));
     metrics.token_issued(Grant::ClientCredentials);
     metrics.token_error(TokenError::InvalidClient);
     metrics.clients(2, 1);
@@ -128,50 +130,6 @@ fn value(metrics: &Metrics, series: &str) -> f64 {
 }
 
 #[test]
-fn the_document_lists_every_metric_and_no_other() {
-    let metrics = metrics();
-    exercise(&metrics);
-    let (_, types) = parse(&metrics.render());
-    let registered: BTreeSet<(String, String, Vec<String>)> = metrics
-        .families
-        .iter()
-        .map(|family| {
-            let kind = types
-                .get(&family.name)
-                .unwrap_or_else(|| panic!("{} unseen", family.name));
-            let mut labels = family.labels.clone();
-            labels.sort();
-            (family.name.clone(), kind.clone(), labels)
-        })
-        .collect();
-    let documented: BTreeSet<(String, String, Vec<String>)> = DOCUMENT
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `"))
-        .map(|row| {
-            let cells: Vec<&str> = row.split(" | ").map(str::trim).collect();
-            assert_eq!(cells.len(), 6, "{row}");
-            let mut labels: Vec<String> = cells[2]
-                .split(", ")
-                .filter(|label| *label != "–")
-                .map(|label| label.trim_matches('`').to_owned())
-                .collect();
-            labels.sort();
-            (
-                cells[0].trim_matches('`').to_owned(),
-                cells[1].to_owned(),
-                labels,
-            )
-        })
-        .collect();
-    let missing: Vec<_> = registered.difference(&documented).collect();
-    let surplus: Vec<_> = documented.difference(&registered).collect();
-    assert!(
-        missing.is_empty() && surplus.is_empty(),
-        "missing {missing:#?}, surplus {surplus:#?}"
-    );
-}
-
-#[test]
 fn two_gateways_in_one_process_stay_apart() {
     let (one, other) = (metrics(), metrics());
     one.auth_duration(CacheLookup::None, 0.001);
@@ -215,6 +173,12 @@ fn closed_label_sets_are_complete_at_the_start() {
         for state in ["pending", "active", "deprecated"] {
             zero(format!(
                 "portcullis_auth_allowed_total{{key_state=\"{state}\",route=\"{route}\"}}"
+            ));
+        }
+        for cause in FailureCause::ALL {
+            let cause = cause.as_str();
+            zero(format!(
+                "portcullis_request_failures_total{{cause=\"{cause}\",route=\"{route}\"}}"
             ));
         }
         zero(format!("portcullis_auth_public_total{{route=\"{route}\"}}"));
@@ -297,11 +261,15 @@ fn no_value_of_a_closed_set_ends_with_another() {
         .iter()
         .map(|value| value.as_str())
         .collect();
+    let causes = FailureCause::ALL
+        .iter()
+        .map(|value| value.as_str())
+        .collect();
     let refusals = AdminRefusal::ALL
         .iter()
         .map(|value| value.as_str())
         .collect();
-    let sets: [Vec<&str>; 6] = [codes, reasons, states, kinds, results, refusals];
+    let sets: [Vec<&str>; 7] = [codes, reasons, states, kinds, results, causes, refusals];
     for set in sets {
         for (position, value) in set.iter().enumerate() {
             let others = set
@@ -394,6 +362,52 @@ fn statuses_fall_into_their_class() {
             "1xx", "1xx", "2xx", "2xx", "3xx", "4xx", "4xx", "5xx", "5xx", "5xx"
         ]
     );
+}
+
+#[test]
+fn failures_of_ours_are_told_from_those_of_upstreams() {
+    let causes: Vec<Option<&str>> = [200, 404, 499, 500, 501, 502, 503, 504, 505]
+        .into_iter()
+        .map(|status| FailureCause::of(status).map(FailureCause::as_str))
+        .collect();
+    let (internal, failed, timeout) = (
+        Some("internal"),
+        Some("upstream_failed"),
+        Some("upstream_timeout"),
+    );
+    assert_eq!(
+        causes,
+        [
+            None, None, None, internal, internal, failed, internal, timeout, internal
+        ]
+    );
+    let metrics = metrics();
+    metrics
+        .route("api")
+        .unwrap()
+        .failed(FailureCause::UpstreamTimeout);
+    let (samples, _) = parse(&metrics.render());
+    let moved: Vec<_> = samples
+        .iter()
+        .filter(|(series, count)| series.contains("_failures_total") && **count != 0.0)
+        .collect();
+    let series =
+        "portcullis_request_failures_total{cause=\"upstream_timeout\",route=\"api\"}".to_owned();
+    assert_eq!(moved, [(&series, &1.0)]);
+}
+
+#[test]
+fn staleness_grows_until_the_store_answers() {
+    let metrics = metrics();
+    let name = "portcullis_keyset_staleness_seconds";
+    while value(&metrics, name) < 0.005 {
+        thread::yield_now();
+    }
+    let started = std::time::Instant::now();
+    metrics.store_answered();
+    let stale = value(&metrics, name);
+    // To the millisecond.
+    assert!(stale <= started.elapsed().as_secs_f64() + 0.001, "{stale}");
 }
 
 #[test]
