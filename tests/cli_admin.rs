@@ -256,7 +256,7 @@ async fn watch_shows_what_changes_survives_an_outage_and_ends_with_its_reader() 
     let fake = Fake::start();
     fake.answer("/admin/v1/status", 200, status("ok"));
     let watch = ["status", "--watch", "--interval", "1"];
-    let mut watching = Lines::of(&mut fake.command(&watch));
+    let watching = Lines::of(&mut fake.command(&watch));
     assert!(watching.until("at 20").ends_with('Z'));
     watching.until("OK ");
     // An outage ends nothing.
@@ -276,7 +276,7 @@ async fn watch_shows_what_changes_survives_an_outage_and_ends_with_its_reader() 
     .await;
 
     // One object a line for scripts, and nothing but that.
-    let mut watching = Lines::of(&mut fake.command(&[&watch[..], &["--output", "json"]].concat()));
+    let watching = Lines::of(&mut fake.command(&[&watch[..], &["--output", "json"]].concat()));
     for _look in 0..2 {
         let line = watching.next().expect("a line");
         let value: Value = serde_json::from_str(&line).expect("JSON");

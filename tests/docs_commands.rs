@@ -61,11 +61,16 @@ const RULES: &[(&str, &str, How)] = &[
     (
         "README.md",
         "make observe",
-        Left("builds a release and runs until Ctrl-C; tests/acceptance_observe.rs does the same with a test build"),
+        Left("builds a release; tests/acceptance_observe.rs runs the script and what it prints"),
     ),
     (
         "README.md",
-        "docker-compose ",
+        "docker-compose exec",
+        Left("needs a container engine; tests/acceptance_observe.rs runs the same without one"),
+    ),
+    (
+        "README.md",
+        "docker-compose build",
         Left("needs a container engine; tests/deployment.rs checks the compose file"),
     ),
     (

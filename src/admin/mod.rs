@@ -1,7 +1,7 @@
 //! The admin listener: REST under `/admin/v1`, on a thread of its own.
 //!
 //! The console stands at `/` and `/console/{file}`: files without any data, for anybody.
-//! [`table`] lists the operations; each is described beside its handler, and the description makes
+//! `table` lists the operations; each is described beside its handler, and the description makes
 //! the router, the metric labels and the OpenAPI document (`docs/openapi.json`, in words
 //! `docs/admin-api.md`).
 //!
@@ -110,7 +110,7 @@ impl fmt::Debug for AdminParts {
     }
 }
 
-/// The admin endpoints: the console's files and the operations of [`table`].
+/// The admin endpoints: the console's files and the operations of `table`.
 pub fn router(parts: Arc<AdminParts>) -> Router {
     let console = Router::new()
         .route("/", get(console::page))

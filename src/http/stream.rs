@@ -46,7 +46,7 @@ impl Pieces {
     /// Hands a piece over, once the one before has been taken.
     ///
     /// # Errors
-    /// [`Over`]
+    /// When the response is over.
     pub async fn send(&mut self, piece: Bytes) -> Result<(), Over> {
         tokio::select! {
             biased;
@@ -58,7 +58,7 @@ impl Pieces {
     /// Does `work` unless the response is over before.
     ///
     /// # Errors
-    /// [`Over`]
+    /// When the response is over.
     pub async fn unless_over<T>(&mut self, work: impl Future<Output = T>) -> Result<T, Over> {
         tokio::select! {
             biased;

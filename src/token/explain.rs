@@ -1,6 +1,6 @@
 //! What an operator is told about one request: what would happen to it, by which rule, and what to do.
 //!
-//! Invariants: the verdict is that of [`verify_with`](super::verify_with), never of what is read here beside it;
+//! Invariants: the verdict is that of [`verify_with`], never of what is read here beside it;
 //! nothing of a token leaves but its public claims, its header and whether its signature is proven,
 //! never the signature. May say more than the answer on the wire does: it is for operators. May be
 //! imported by `gateway`, which knows routes, and by those who show an [`Explanation`].
