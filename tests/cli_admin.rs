@@ -256,7 +256,7 @@ async fn watch_shows_what_changes_survives_an_outage_and_ends_with_its_reader() 
     let fake = Fake::start();
     fake.answer("/admin/v1/status", 200, status("ok"));
     let watch = ["status", "--watch", "--interval", "1"];
-    let watching = Lines::of(&mut fake.command(&watch));
+    let mut watching = Lines::of(&mut fake.command(&watch));
     assert!(watching.until("at 20").ends_with('Z'));
     watching.until("OK ");
     // An outage ends nothing.
