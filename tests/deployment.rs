@@ -3,6 +3,7 @@
 
 #![expect(clippy::panic, reason = "the helpers of a test fail by panicking")]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 #[path = "harness/peers.rs"]
 mod peers;
 

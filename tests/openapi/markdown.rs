@@ -60,7 +60,7 @@ pub fn text(document: &Document) -> String {
             .iter()
             .filter(|of| of.body["tags"][0] == tag["name"])
         {
-            operation(document, of, &mut out);
+            operation(of, &mut out);
         }
     }
     line_to(&mut out, "\n# What is sent and answered");
@@ -69,7 +69,7 @@ pub fn text(document: &Document) -> String {
         .expect("schemas")
     {
         line_to(&mut out, &format!("\n## {name}"));
-        members(document, schema, &mut out);
+        members(schema, &mut out);
     }
     out
 }
@@ -103,7 +103,7 @@ fn in_order<'a>(document: &Document, operations: &'a [Operation<'a>]) -> Vec<&'a
     tags.iter().flat_map(of_tag).collect()
 }
 
-fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
+fn operation(of: &Operation<'_>, out: &mut String) {
     let name = format!("{} {}", of.method, of.path);
     line_to(out, &format!("\n## {name}"));
     line_to(out, &format!("{}.\n", line(&of.body["summary"])));
@@ -113,7 +113,7 @@ fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
     line_to(out, &format!("| role | {} |", of.role().unwrap_or("none")));
     for parameter in of.parameters() {
         let (place, name) = (line(&parameter["in"]), line(&parameter["name"]));
-        let kind = kind(document, &parameter["schema"]);
+        let kind = kind(&parameter["schema"]);
         let must = if parameter["required"] == true {
             ", required"
         } else {
@@ -126,17 +126,14 @@ fn operation(document: &Document, of: &Operation<'_>, out: &mut String) {
         );
     }
     if let Some(request) = of.request() {
-        line_to(
-            out,
-            &format!("| body | {} |", kind(document, &request["schema"])),
-        );
+        line_to(out, &format!("| body | {} |", kind(&request["schema"])));
     }
     for (status, response) in of.responses() {
         let about = line(&response["description"]);
         let content = of.content(status.parse().expect("a status"));
         let what = match content {
             Some(("application/problem+json", _)) | None => about,
-            Some(("application/json", of)) => format!("{} {about}", kind(document, &of["schema"])),
+            Some(("application/json", of)) => format!("{} {about}", kind(&of["schema"])),
             Some((media, _)) => format!("`{media}` {about}"),
         };
         let headers = response.get("headers").and_then(Value::as_object);
@@ -188,7 +185,7 @@ fn short(text: &str) -> String {
 }
 
 /// A table of the members of an object, or one line on anything else.
-fn members(document: &Document, schema: &Value, out: &mut String) {
+fn members(schema: &Value, out: &mut String) {
     if let Some(about) = schema["description"].as_str() {
         line_to(out, &format!("{}\n", about.replace('\n', " ")));
     }
@@ -199,10 +196,10 @@ fn members(document: &Document, schema: &Value, out: &mut String) {
         match alternatives {
             Some(all) => {
                 for one in all {
-                    line_to(out, &format!("- {}", alternative(document, one)));
+                    line_to(out, &format!("- {}", alternative(one)));
                 }
             }
-            None => line_to(out, &format!("{}.", kind(document, schema))),
+            None => line_to(out, &format!("{}.", kind(schema))),
         }
         return;
     };
@@ -217,31 +214,34 @@ fn members(document: &Document, schema: &Value, out: &mut String) {
         } else {
             ", may be missing"
         };
-        let (kind, about) = (kind(document, member), line(&member["description"]));
+        let (kind, about) = (kind(member), line(&member["description"]));
         line_to(out, &format!("| `{name}` | {kind}{must} | {about} |"));
     }
 }
 
-fn alternative(document: &Document, schema: &Value) -> String {
+fn alternative(schema: &Value) -> String {
     match schema["properties"].as_object() {
         Some(members) => {
             let members = members
                 .iter()
-                .map(|(name, of)| format!("`{name}`: {}", kind(document, of)));
+                .map(|(name, of)| format!("`{name}`: {}", kind(of)));
             members.collect::<Vec<_>>().join("; ")
         }
-        None => kind(document, schema),
+        None => kind(schema),
     }
 }
 
 /// What a schema takes, in a few words.
-fn kind(document: &Document, schema: &Value) -> String {
+fn kind(schema: &Value) -> String {
     if let Some(at) = schema["$ref"].as_str() {
         let name = at.rsplit('/').next().unwrap_or_default();
         return format!("[{name}](#{})", name.to_lowercase());
     }
-    if let Some(any) = schema["anyOf"].as_array().or(schema["oneOf"].as_array()) {
-        let all: Vec<String> = any.iter().map(|one| kind(document, one)).collect();
+    if let Some(any) = schema["anyOf"]
+        .as_array()
+        .or_else(|| schema["oneOf"].as_array())
+    {
+        let all: Vec<String> = any.iter().map(kind).collect();
         return all.join(" or ");
     }
     if let Some(value) = schema.get("const") {
@@ -262,7 +262,7 @@ fn kind(document: &Document, schema: &Value) -> String {
     };
     let mut text = types;
     if text.starts_with("array") {
-        let _ = write!(text, " of {}", kind(document, &schema["items"]));
+        let _ = write!(text, " of {}", kind(&schema["items"]));
     }
     if let Some(format) = schema["format"]
         .as_str()
