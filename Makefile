@@ -48,10 +48,10 @@ bench: bootstrap ## run the benchmarks (minutes; figures in target/criterion)
 bench-smoke: bootstrap ## the same with short samples: do they still run, is nothing off by a factor
 	$(CARGO) bench --locked --bench '*' -- --quick
 
-bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, nginx (about 15 min, ARGS="--rounds 5 …")
+bench-e2e: bootstrap bench-peers ## the shipped binary against HAProxy, Envoy, nginx (about 25 min with its builds, ARGS="--rounds 5 …")
 	$(CARGO) build --profile dist --locked --no-default-features
 	install -D $(TARGET)/dist/portcullis $(TARGET)/bench/portcullis-glibc
-	$(CARGO) build --profile dist --locked
+	scripts/dist-pgo
 	scripts/bench-e2e $(ARGS)
 
 metrics-doc: bootstrap ## write docs/metrics.md anew from the code

@@ -19,6 +19,7 @@ CASES = {
     "open": "Portcullis, `auth: none` route",
     "cached": "Portcullis, RS256, 10k tokens cached",
     "full": "the same with identity headers",
+    "everything": "the same with identity headers and an access log",
     "miss": "Portcullis, RS256, every token verified",
     "cached-es256": "Portcullis, ES256, 10k tokens cached",
     "cached-eddsa": "Portcullis, EdDSA, 10k tokens cached",
@@ -45,6 +46,7 @@ RATIOS = [
     ("miss-es256", "haproxy-es256", "all misses, ES256 : HAProxy ES256", None, None),
     ("cached", "njs-rs256", "cached : nginx + njs RS256", None, None),
     ("full", "cached", "with identity headers : without", None, None),
+    ("everything", "cached", "with identity headers and an access log : without", None, None),
 ]
 
 
@@ -72,6 +74,7 @@ class Bench:
             "miss": {"server": NO_CACHE},
             "unsharded": {"sharding": False},
             "stock": {"sharding": False},
+            "logged": {"more": f"access_log: {{ target: {self.lab}/access.log }}"},
         }[kind]
         binary = self.stock if kind == "stock" else self.binary
         made = gateway.Gateway(name, binary, self.lab, self.upstream, algorithm, keys_of=first,
@@ -96,7 +99,7 @@ class Bench:
         """Starts what the case needs; `None` when this machine lacks the peer."""
         ours = {
             "open": ("tuned-rs256", OPEN), "cached": ("tuned-rs256", BARE),
-            "full": ("tuned-rs256", FULL), "miss": ("miss-rs256", BARE),
+            "full": ("tuned-rs256", FULL), "everything": ("logged-rs256", FULL), "miss": ("miss-rs256", BARE),
             "cached-es256": ("tuned-es256", BARE), "cached-eddsa": ("tuned-eddsa", BARE),
             "miss-es256": ("miss-es256", BARE), "unsharded-open": ("unsharded-rs256", OPEN),
             "stock-open": ("stock-rs256", OPEN), "stock-cached": ("stock-rs256", BARE),

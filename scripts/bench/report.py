@@ -76,7 +76,7 @@ def trials(results):
                   f"{row['all_on_one']:.0%} | {row['rps_ratio_median']:.2f} | {row['rps_ratio_worst']:.2f} |"
                   for count, row in found.items()]
     if found := results.get("features"):
-        lines += ["", f"- p99 with identity headers and metrics : without identity headers (8 connections): "
+        lines += ["", f"- p99 with access log, metrics and identity headers : without log and identity headers (8 connections): "
                   f"{found['p99_ratio']:.2f}; target 1.1, not above 1.3."]
     if found := results.get("purge"):
         lines += ["", f"- A purge of one key under load answered after {found['answered_ms']:.0f} ms. Refusals by "
