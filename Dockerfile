@@ -10,6 +10,8 @@ WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
 COPY benches benches
 COPY src src
+# The console shows it.
+COPY docs/runbook.md docs/runbook.md
 RUN cargo build --profile dist --locked --bin portcullis
 
 FROM debian:bookworm-slim

@@ -75,6 +75,7 @@ const FILES: &[(&str, &str, &[u8])] = &[
         include_bytes!("console/rotate_result.js"),
     ),
     ("router.js", JS, include_bytes!("console/router.js")),
+    ("runbook.md", TEXT, include_bytes!("../../docs/runbook.md")),
     ("session.js", JS, include_bytes!("console/session.js")),
     ("shell.css", CSS, include_bytes!("console/shell.css")),
     ("shell.js", JS, include_bytes!("console/shell.js")),
@@ -115,12 +116,19 @@ const FILES: &[(&str, &str, &[u8])] = &[
         include_bytes!("console/view_signin.js"),
     ),
     ("views.css", CSS, include_bytes!("console/views.css")),
+    (
+        "view_runbook.js",
+        JS,
+        include_bytes!("console/view_runbook.js"),
+    ),
 ];
 
 const HTML: &str = "text/html; charset=utf-8";
 const JS: &str = "text/javascript; charset=utf-8";
 const CSS: &str = "text/css; charset=utf-8";
 const SVG: &str = "image/svg+xml";
+/// Read by `view_runbook.js`; plain text for whoever opens it.
+const TEXT: &str = "text/plain; charset=utf-8";
 
 /// A file with its entity tag.
 struct Asset {

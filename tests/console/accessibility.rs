@@ -15,7 +15,7 @@ const LOOKS: [(&str, u32, u32); 3] = [
 ];
 
 /// Path and title of every page; `{purge}` and `{log}` stand for what there is.
-pub const PAGES: [(&str, &str); 9] = [
+pub const PAGES: [(&str, &str); 10] = [
     ("", "Overview"),
     ("components/issuer", "Component Monitor"),
     ("keys", "Signing keys"),
@@ -25,6 +25,10 @@ pub const PAGES: [(&str, &str); 9] = [
     ("clients/billing", "billing"),
     ("audit", "Audit"),
     ("logs", "Logs"),
+    (
+        "runbook/a-manual-rotation-could-not-be-completed",
+        "Runbook",
+    ),
 ];
 
 #[tokio::test(flavor = "multi_thread")]

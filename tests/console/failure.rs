@@ -29,6 +29,20 @@ async fn a_failed_rotation_leads_to_its_log_lines() {
         )
     );
 
+    page.browser.click("[data-testid='runbook-link']").await;
+    page.browser.shows("main h1", "Runbook").await;
+    page.browser
+        .shows("[data-testid='runbook']", "No space left")
+        .await;
+    page.browser
+        .shows("[data-testid='runbook'] h3", "Lock")
+        .await;
+
+    page.go("keys", "Signing keys").await;
+    page.confirm_rotation().await;
+    page.browser.click("[data-testid='rotate-go']").await;
+    page.browser.shows("dialog h2", "Not rotated").await;
+    let log_id = page.text("[data-testid='log-link']").await;
     page.browser.click("[data-testid='log-link']").await;
     page.browser.shows("main h1", "Logs").await;
     page.browser
@@ -40,6 +54,14 @@ async fn a_failed_rotation_leads_to_its_log_lines() {
     assert_eq!(
         page.browser.eval("document.querySelector('dialog')").await,
         serde_json::json!(null)
+    );
+
+    assert!(
+        page.browser
+            .eval("location.hash")
+            .await
+            .to_string()
+            .contains(&log_id)
     );
 
     // The same by the search box, from the whole message.

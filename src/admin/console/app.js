@@ -16,6 +16,7 @@ import { keysView } from "./view_keys.js";
 import { logsView } from "./view_logs.js";
 import { purgeView } from "./view_purge.js";
 import { purgesView } from "./view_purges.js";
+import { runbookView } from "./view_runbook.js";
 import { signIn } from "./view_signin.js";
 
 const app = document.getElementById("app");
@@ -29,6 +30,7 @@ const PAGES = {
   clients: ["Clients", clientsView],
   audit: ["Audit", auditView],
   logs: ["Logs", logsView],
+  runbook: ["Runbook", runbookView],
 };
 
 let shell = null;

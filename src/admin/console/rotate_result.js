@@ -76,7 +76,7 @@ export function failureStep(dialog, error, { retry, back }) {
   const unknown = error.status === 0;
   const content = unknown
     ? problemBox("No answer: it is not known whether the rotation happened", error, h("p", {}, "Trying again is safe: the same request is not carried out twice."))
-    : problemBox("The rotation did not happen", error);
+    : problemBox("The rotation did not happen", error, h("p", {}, h("a", { href: href("runbook", "a-manual-rotation-could-not-be-completed"), "data-testid": "runbook-link" }, "What to look at and to do, by cause")));
   const again = footButton("Try again", retry, { kind: "primary", testid: "rotate-retry" });
   dialog.show({
     title: "Not rotated",
