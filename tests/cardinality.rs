@@ -102,6 +102,13 @@ async fn ten_thousand_of_each_kind_add_not_one_series() {
     for kind in [&refused, &kids, &garbage, &strangers] {
         send(&gateway, kind, 1).await;
     }
+    // A request is counted when it has ended, which is after its answer.
+    harness::eventually("every request has ended", || async {
+        let scrape = gateway.scrape().await;
+        let open = harness::metrics::sum(&scrape, "portcullis_http_requests_in_flight", &[]);
+        (open < 0.5).then_some(())
+    })
+    .await;
     let start = series(&gateway).await;
     assert!(start.len() > 300, "{}", start.len());
 
