@@ -63,6 +63,10 @@ pub(super) struct Problem<'a> {
 
 /// The code of an error answer, in its extensions.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(debug_assertions),
+    allow(dead_code, reason = "only debug builds compare it with the document")
+)]
 pub(super) struct Refused(pub(super) &'static str);
 
 impl ApiError {
