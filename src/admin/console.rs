@@ -232,6 +232,7 @@ mod tests {
                 Some("js") => JS,
                 Some("css") => CSS,
                 Some("svg") => SVG,
+                Some("md") => TEXT,
                 other => panic!("{other:?}: say its media type here"),
             };
             assert_eq!(asset.media_type, expected, "{name}");
