@@ -1397,7 +1397,10 @@ async fn a_read_only_directory_is_a_clear_error_and_loses_nothing() {
             chown(path, Some(nobody), Some(nobody)).unwrap();
         }
         let binary = home.dir.join("../../test-binary");
-        fs::copy(me, &binary).unwrap();
+        // By another process: a child that another test starts just then would inherit our open file,
+        // and a file open for writing cannot be executed.
+        let mut copy = std::process::Command::new("cp");
+        assert!(copy.arg(me).arg(&binary).status().unwrap().success());
         chown(&binary, Some(nobody), Some(nobody)).unwrap();
         let output = std::os::unix::process::CommandExt::uid(
             std::process::Command::new(&binary)

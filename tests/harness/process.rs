@@ -209,8 +209,14 @@ routes:
             return;
         }
         let binary = self.dir.path().join("portcullis");
-        // The build may lie where only root can go.
-        std::fs::copy(env!("CARGO_BIN_EXE_portcullis"), &binary).expect("a copy of the binary");
+        // The build may lie where only root can go. A process of its own copies: a child that another
+        // test starts just then would inherit our open file, and a file open for writing cannot be
+        // executed.
+        let copied = Command::new("cp")
+            .arg(env!("CARGO_BIN_EXE_portcullis"))
+            .arg(&binary)
+            .status();
+        assert!(copied.expect("cp runs").success(), "a copy of the binary");
         give(self.dir.path(), NOBODY);
         self.user = Some((NOBODY, binary));
     }
