@@ -7,8 +7,7 @@
 
 mod harness;
 
-use std::io::Write as _;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use harness::process::{Setup, free_ports};
 use harness::upstream::Upstream;
@@ -188,18 +187,7 @@ async fn a_gateway_that_is_not_there_is_an_error_that_says_so() {
 fn a_secret_from_standard_input_becomes_a_hash_that_fits_it() {
     let gateway = configured();
     let hash = |arguments: &[&str], secret: &str| {
-        let mut child = gateway
-            .command(&[&["clients", "hash-secret"], arguments].concat())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("the binary starts");
-        let mut stdin = child.stdin.take().expect("a pipe");
-        // It may have refused before it read.
-        let _unread = stdin.write_all(secret.as_bytes());
-        drop(stdin);
-        child.wait_with_output().expect("it ends")
+        gateway.piped(&[&["clients", "hash-secret"], arguments].concat(), secret)
     };
     for (arguments, secret) in [
         (&[][..], "correct horse battery staple\n"),

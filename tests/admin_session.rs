@@ -565,13 +565,7 @@ async fn signing_in_takes_exactly_a_token_and_quotes_nothing() {
 async fn a_viewer_sees_and_changes_nothing() {
     let gateway = gateway().await;
     let cookie = sign_in(&gateway, VIEWER).await;
-    let kid = gateway
-        .lifecycle
-        .current_set()
-        .active
-        .public
-        .kid
-        .to_string();
+    let kid = gateway.active_kid();
     for (path, body) in [
         (ROTATE.to_owned(), json!({})),
         (

@@ -10,8 +10,7 @@
 
 mod harness;
 
-use std::io::Write as _;
-use std::process::{Output, Stdio};
+use std::process::Output;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -28,22 +27,6 @@ fn json_of(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| {
         panic!("{error}: {} {}", text(&output.stdout), text(&output.stderr))
     })
-}
-
-/// Runs the binary with `input` on its standard input.
-fn piped(gateway: &Process, arguments: &[&str], input: &str) -> Output {
-    let mut child = gateway
-        .command(arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("the binary starts");
-    let mut stdin = child.stdin.take().expect("a pipe");
-    // It may have refused before it read.
-    let _unread = stdin.write_all(input.as_bytes());
-    drop(stdin);
-    child.wait_with_output().expect("it ends")
 }
 
 fn setup(upstream: impl std::fmt::Display) -> Setup {
@@ -78,7 +61,7 @@ async fn a_token_is_issued_with_a_secret_that_is_never_an_argument() {
     let token = text(&by_file.stdout).trim().to_owned();
     assert_eq!(text(&by_file.stderr), "");
     assert_eq!(gateway.status(&token).await, 200);
-    let by_pipe = piped(&gateway, &["token", "issue", "--secret-file", "-"], SECRET);
+    let by_pipe = gateway.piped(&["token", "issue", "--secret-file", "-"], SECRET);
     assert_eq!(gateway.status(text(&by_pipe.stdout).trim()).await, 200);
     // The file that `init` makes beside a hash of its own.
     write("secrets/demo.secret", SECRET);
@@ -147,7 +130,7 @@ async fn a_token_is_issued_with_a_secret_that_is_never_an_argument() {
         ),
         (&["--secret", SECRET], "", 2, "--secret-file"),
     ] {
-        let output = piped(&gateway, &[&["token", "issue"], arguments].concat(), input);
+        let output = gateway.piped(&[&["token", "issue"], arguments].concat(), input);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
         assert!(said.contains(hint), "{arguments:?}: {said}");
@@ -157,7 +140,11 @@ async fn a_token_is_issued_with_a_secret_that_is_never_an_argument() {
             "{said}"
         );
     }
-    let refused = text(&piped(&gateway, &["token", "issue", "--secret-file", "-"], "wrong").stderr);
+    let refused = text(
+        &gateway
+            .piped(&["token", "issue", "--secret-file", "-"], "wrong")
+            .stderr,
+    );
     let log_id = refused
         .rsplit("Log ID: ")
         .next()
@@ -186,7 +173,7 @@ fn inspect_decodes_and_believes_nothing() {
     let token = format!("{}.{}.c2ln", encode(&header), encode(&payload));
 
     for shape in [token.clone(), format!("Authorization: Bearer {token}\n")] {
-        let output = piped(&gateway, &["token", "inspect"], &shape);
+        let output = gateway.piped(&["token", "inspect"], &shape);
         let said = text(&output.stdout);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
         assert!(said.starts_with("NOT VERIFIED"), "{said}");
@@ -207,7 +194,7 @@ fn inspect_decodes_and_believes_nothing() {
             "the signature is nobody's business: {said}"
         );
     }
-    let output = piped(&gateway, &["token", "inspect", "--output", "json"], &token);
+    let output = gateway.piped(&["token", "inspect", "--output", "json"], &token);
     assert!(!text(&output.stdout).contains(['\u{1b}', '\u{202e}']));
     let said = json_of(&output);
     assert_eq!(said["verified"], false);
@@ -221,11 +208,7 @@ fn inspect_decodes_and_believes_nothing() {
         (&["missing"], "", 2, "missing"),
         (&[token.as_str()], "", 2, "pipe it in"),
     ] {
-        let output = piped(
-            &gateway,
-            &[&["token", "inspect"], arguments].concat(),
-            input,
-        );
+        let output = gateway.piped(&[&["token", "inspect"], arguments].concat(), input);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains(hint), "{said}");
@@ -560,11 +543,7 @@ async fn explained(gateway: &Process, cases: &[Case]) {
     let before = counted(&gateway.scrape().await);
     let ask = |case: &Case, more: &[&str]| {
         let arguments = [case.arguments().as_slice(), more].concat();
-        piped(
-            gateway,
-            &arguments,
-            case.token.as_deref().unwrap_or_default(),
-        )
+        gateway.piped(&arguments, case.token.as_deref().unwrap_or_default())
     };
     for case in cases {
         let mut answers = Vec::new();
@@ -597,8 +576,7 @@ async fn explained(gateway: &Process, cases: &[Case]) {
             members.remove("what");
         }
         assert_eq!(online, offline, "{}", case.what);
-        let table = piped(
-            gateway,
+        let table = gateway.piped(
             &case
                 .arguments()
                 .into_iter()
@@ -668,7 +646,7 @@ async fn explain_judges_by_itself_where_no_gateway_runs() {
     let token = gateway.token().await;
     assert_eq!(gateway.terminate().await.code(), Some(0));
     let before = store_of(&gateway);
-    let output = piped(&gateway, &["token", "explain", "--path", "/hello"], &token);
+    let output = gateway.piped(&["token", "explain", "--path", "/hello"], &token);
     let (said, complaint) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(0), "{said}{complaint}");
     assert!(said.starts_with("ACCEPTED"), "{said}");
@@ -676,7 +654,7 @@ async fn explain_judges_by_itself_where_no_gateway_runs() {
     assert_eq!(store_of(&gateway), before, "a look changes no file");
 
     std::fs::remove_dir_all(gateway.dir.path().join("data")).expect("it goes");
-    let output = piped(&gateway, &["token", "explain", "--offline"], &token);
+    let output = gateway.piped(&["token", "explain", "--offline"], &token);
     assert_eq!(output.status.code(), Some(3), "{}", text(&output.stderr));
 }
 

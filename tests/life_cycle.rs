@@ -31,13 +31,7 @@ async fn gateway() -> Gateway {
 }
 
 fn active(gateway: &Gateway) -> String {
-    gateway
-        .lifecycle
-        .current_set()
-        .active
-        .public
-        .kid
-        .to_string()
+    gateway.active_kid()
 }
 
 async fn tick(gateway: &Gateway) -> Timestamp {

@@ -82,13 +82,7 @@ async fn try_restore(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<KeySet, ApiError> {
-    let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
-    operator.needs(Role::Admin)?;
-    let kid = kid_of(kid)?;
-    let order = Order {
-        seen_revision: seen_revision(headers, None)?,
-        ..Lifecycle::order(Actor::Admin(operator.name), request.reason)
-    };
+    let (kid, order) = ordered(operator, kid, headers, body)?;
     let lifecycle = Arc::clone(&parts.lifecycle);
     to_its_end(async move { lifecycle.restore(&order, &kid).await }).await
 }
@@ -146,6 +140,19 @@ async fn try_compromised(
     headers: &HeaderMap,
     body: &Bytes,
 ) -> Result<KeySet, ApiError> {
+    let (kid, order) = ordered(operator, kid, headers, body)?;
+    let lifecycle = Arc::clone(&parts.lifecycle);
+    let marked = to_its_end(async move { lifecycle.mark_compromised(&order, &[kid]).await });
+    marked.await.map(|(_changed, set)| set)
+}
+
+/// What a request about one key asks for, when its operator may.
+fn ordered(
+    operator: Operator,
+    kid: Result<Path<String>, PathRejection>,
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<(Kid, Order), ApiError> {
     operator.needs(Role::Admin)?;
     let request: RestoreRequest = parse(headers, body).and_then(RestoreRequest::check)?;
     let kid = kid_of(kid)?;
@@ -153,7 +160,5 @@ async fn try_compromised(
         seen_revision: seen_revision(headers, None)?,
         ..Lifecycle::order(Actor::Admin(operator.name), request.reason)
     };
-    let lifecycle = Arc::clone(&parts.lifecycle);
-    let marked = to_its_end(async move { lifecycle.mark_compromised(&order, &[kid]).await });
-    marked.await.map(|(_changed, set)| set)
+    Ok((kid, order))
 }

@@ -29,11 +29,16 @@ pub(super) struct BodyCount {
 }
 
 impl BodyCount {
-    /// Counts a piece of `length` bytes that came `since` the request began.
+    /// Counts a piece of `length` bytes; `since` is asked how long ago the request began.
     ///
     /// # Errors
     /// When the body is larger than `most`, or comes in too many tiny pieces.
-    pub(super) fn take(&mut self, length: usize, since: Duration, most: u64) -> Result<()> {
+    pub(super) fn take(
+        &mut self,
+        length: usize,
+        since: impl FnOnce() -> Duration,
+        most: u64,
+    ) -> Result<()> {
         self.bytes = self.bytes.saturating_add(length as u64);
         self.pieces = self.pieces.saturating_add(1);
         if self.bytes > most {
@@ -48,11 +53,12 @@ impl BodyCount {
         Ok(())
     }
 
-    const fn is_crumbled(&self, since: Duration) -> bool {
+    /// The clock is read for bodies in many small pieces alone.
+    fn is_crumbled(&self, since: impl FnOnce() -> Duration) -> bool {
         self.pieces > FREE_PIECES
             && self.bytes < self.pieces.saturating_mul(FEWEST_BYTES)
             && self.pieces
-                > since
+                > since()
                     .as_secs()
                     .saturating_add(1)
                     .saturating_mul(SLOW_PIECES)
@@ -66,7 +72,7 @@ mod tests {
     /// How many pieces of so many bytes are taken when one comes each `pace`, of ten thousand.
     fn taken(length: usize, pace: Duration) -> u32 {
         let mut count = BodyCount::default();
-        let is_taken = |number: &u32| count.take(length, pace * *number, 1 << 40).is_ok();
+        let is_taken = |number: &u32| count.take(length, || pace * *number, 1 << 40).is_ok();
         u32::try_from((0..10_000).take_while(is_taken).count()).unwrap()
     }
 
@@ -83,8 +89,8 @@ mod tests {
     #[test]
     fn no_more_bytes_than_the_limit() {
         let mut count = BodyCount::default();
-        assert!(count.take(100, Duration::ZERO, 100).is_ok());
-        let error = count.take(1, Duration::ZERO, 100).unwrap_err();
+        assert!(count.take(100, || Duration::ZERO, 100).is_ok());
+        let error = count.take(1, || Duration::ZERO, 100).unwrap_err();
         assert_eq!(error.etype(), &ErrorType::HTTPStatus(413));
     }
 }

@@ -36,22 +36,22 @@ impl Gateway {
         denial: Denial,
         limited: Option<Duration>,
     ) -> Result<bool> {
+        let now = self.parts.clock.now();
         match &denial.purged {
             Some((series, recovery)) => {
                 prepared.metrics.denied_by_purge(series);
                 if let (Some(recovery), Some(client)) = (recovery, &denial.client_id) {
-                    recovery.failed(client, self.parts.clock.now());
+                    recovery.failed(client, now);
                 }
             }
             None => prepared.metrics.denied(denial.rejection),
         }
         if let Some(client) = &denial.client_id {
             let failure = ClientFailure::Token(denial.rejection);
-            let now = self.parts.clock.now();
             self.parts.clients.note_failure(client, failure, now);
         }
         let reason = denial.rejection.as_str();
-        let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
+        let disposition = self.parts.denials.note(now, reason);
         let log_id = disposition.log_id();
         ctx.told.log_id = Some(log_id);
         ctx.told.reason = Some(reason);

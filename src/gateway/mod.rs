@@ -150,7 +150,8 @@ impl ProxyHttp for Gateway {
     ) -> Result<()> {
         if let Some(piece) = body.as_ref().filter(|piece| !piece.is_empty()) {
             let most = self.parts.limits.max_body_bytes;
-            ctx.body.take(piece.len(), ctx.started.elapsed(), most)?;
+            let started = ctx.started;
+            ctx.body.take(piece.len(), || started.elapsed(), most)?;
         }
         ctx.check_not_purged()
     }
@@ -225,10 +226,11 @@ impl ProxyHttp for Gateway {
         if response.status.is_informational() {
             return Ok(());
         }
-        ctx.answered = Some(Instant::now());
+        let now = Instant::now();
+        ctx.answered = Some(now);
         self.note_answer(ctx);
         if let (Some(prepared), Some(began)) = (self.route(ctx), ctx.upstream_started) {
-            let took = began.elapsed();
+            let took = now.duration_since(began);
             prepared.upstream.metrics.observe(took.as_secs_f64());
             ctx.told.upstream = Some(Step { began, took });
             ctx.upstream_started = None;

@@ -11,8 +11,12 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
-/// Pause between two looks at the queues while they are nearly empty: how late an entry may be.
+/// Pause between two looks at empty queues: how late an entry may be.
 pub(super) const LOOK_EVERY: Duration = Duration::from_millis(50);
+
+/// Pause while entries come: enough of them gather for one write, and not so many that writing them
+/// keeps a worker from its core for long. Without it the receiver would spin beside the workers.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// The sending ends, one for each worker and one for everybody else.
 pub(super) struct Lanes<T> {
@@ -106,6 +110,13 @@ impl Bell {
         if let Some(thread) = self.0.get() {
             thread.unpark();
         }
+    }
+}
+
+impl Drained {
+    /// Pauses until the next look is due, or the bell rings.
+    pub(super) fn rest(self) {
+        thread::park_timeout(if self.taken == 0 { LOOK_EVERY } else { GATHER });
     }
 }
 

@@ -123,13 +123,7 @@ async fn a_drill_can_be_undone_from_the_page() {
         return;
     };
     page.go("keys", "Signing keys").await;
-    let active = gateway
-        .lifecycle
-        .current_set()
-        .active
-        .public
-        .kid
-        .to_string();
+    let active = gateway.active_kid();
     page.confirm_rotation().await;
     page.browser.click("#purge").await;
     page.browser.click("#mistake-undo").await;
@@ -162,13 +156,7 @@ async fn a_receipt_is_amber_while_a_worker_holds_on_and_turns_by_itself() {
         return;
     };
     page.go("keys", "Signing keys").await;
-    let active = gateway
-        .lifecycle
-        .current_set()
-        .active
-        .public
-        .kid
-        .to_string();
+    let active = gateway.active_kid();
     page.confirm_rotation().await;
     page.browser.click("#purge").await;
     page.browser.type_into("#confirm-kid", &active[..6]).await;

@@ -83,13 +83,7 @@ async fn screenshots() {
     for (scheme, width) in LOOKS {
         shoot(&page, "rotate-confirm", scheme, width, false).await;
     }
-    let active = gateway
-        .lifecycle
-        .current_set()
-        .active
-        .public
-        .kid
-        .to_string();
+    let active = gateway.active_kid();
     page.browser.type_into("#confirm-kid", &active[..6]).await;
     page.browser
         .type_into("#reason", "INC-2231: a laptop with a backup was lost")

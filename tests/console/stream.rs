@@ -28,13 +28,7 @@ async fn a_lost_stream_shows_the_age_of_the_data_and_comes_back() {
 
     // What happened meanwhile shows by itself once the stream is back.
     gateway.rotate().await;
-    let active = gateway
-        .lifecycle
-        .current_set()
-        .active
-        .public
-        .kid
-        .to_string();
+    let active = gateway.active_kid();
     relay.mend();
     page.browser
         .until(

@@ -305,6 +305,11 @@ impl Gateway {
         Watching(tokio::spawn(self.app.watch()))
     }
 
+    /// The kid of the key that signs now.
+    pub fn active_kid(&self) -> String {
+        self.lifecycle.current_set().active.public.kid.to_string()
+    }
+
     /// A token with every scope of the client.
     pub async fn token(&self) -> String {
         super::token(&self.http, &self.proxy, None).await

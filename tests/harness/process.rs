@@ -169,6 +169,22 @@ routes:
         command
     }
 
+    /// Runs the binary with `input` on its standard input, to its end.
+    pub fn piped(&self, arguments: &[&str], input: &str) -> Output {
+        let mut child = self
+            .command(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let mut stdin = child.stdin.take().expect("a pipe");
+        // It may have refused before it read.
+        let _unread = std::io::Write::write_all(&mut stdin, input.as_bytes());
+        drop(stdin);
+        child.wait_with_output().expect("it ends")
+    }
+
     /// Runs a command that must be refused: its output, and how long that took. One that is still
     /// running after [`PATIENCE`] fails the test.
     pub async fn refused(&self, arguments: &[&str]) -> Refused {

@@ -19,7 +19,7 @@ use std::path::Path;
 
 use super::config::Config;
 use super::error::{Broken, Finding, printable};
-use super::forms::Scalar;
+use super::forms::{Scalar, WordOr};
 use super::path::KeyPath;
 use super::raw::RawConfig;
 use super::substitute::{Env, has_variable, substitute};
@@ -90,6 +90,27 @@ impl Cx<'_> {
             Ok(value) => Some(value),
             Err(broken) => {
                 self.report(at, Some(shown(raw)), broken);
+                None
+            }
+        }
+    }
+
+    /// The section of a key that may be the word `off` instead; `None` for that word, and for one that
+    /// breaks the rule, which is reported.
+    fn unless_off<'r, T>(
+        &mut self,
+        at: &KeyPath,
+        raw: &'r WordOr<T>,
+        rule: &'static str,
+        fix: &'static str,
+    ) -> Option<&'r T> {
+        match raw {
+            WordOr::Section(raw) => Some(raw),
+            WordOr::Word(word) => {
+                self.maybe(at, Some(word), |text| match text {
+                    "off" => Ok(()),
+                    _ => Err(Broken::new(rule, fix)),
+                });
                 None
             }
         }

@@ -23,19 +23,12 @@ pub(super) fn access_log(
     raw: Option<&WordOr<RawAccessLog>>,
 ) -> Option<AccessLogSettings> {
     let at = KeyPath::root().key("access_log");
-    let raw = match raw? {
-        WordOr::Section(raw) => raw,
-        WordOr::Word(word) => {
-            only_off(
-                cx,
-                &at,
-                word,
-                "`access_log` is a map, or the word `off`",
-                "write `access_log: { format: json, target: stdout }` or `access_log: off`",
-            );
-            return None;
-        }
-    };
+    let raw = cx.unless_off(
+        &at,
+        raw?,
+        "`access_log` is a map, or the word `off`",
+        "write `access_log: { format: json, target: stdout }` or `access_log: off`",
+    )?;
     let known = [
         ("json", AccessFormat::Json),
         ("common", AccessFormat::Common),
@@ -59,19 +52,7 @@ pub(super) fn access_log(
 pub(super) fn tracing(cx: &mut Cx<'_>, raw: Option<&WordOr<RawTracing>>) -> Option<TraceSettings> {
     const EXAMPLE: &str = "write `tracing: { otlp: { endpoint: \"http://127.0.0.1:4318\" } }`";
     let at = KeyPath::root().key("tracing");
-    let raw = match raw? {
-        WordOr::Section(raw) => raw,
-        WordOr::Word(word) => {
-            only_off(
-                cx,
-                &at,
-                word,
-                "`tracing` is a map, or the word `off`",
-                EXAMPLE,
-            );
-            return None;
-        }
-    };
+    let raw = cx.unless_off(&at, raw?, "`tracing` is a map, or the word `off`", EXAMPLE)?;
     let ratio = share(cx, &at.key("sample_ratio"), raw.sample_ratio.as_ref())
         .or_else(|| SampleRate::new(DEFAULT_RATIO));
     let at = at.key("otlp");
@@ -115,13 +96,6 @@ fn collector(
         timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
         sample_ratio,
     })
-}
-
-fn only_off(cx: &mut Cx<'_>, at: &KeyPath, word: &Scalar, rule: &'static str, fix: &'static str) {
-    cx.maybe(at, Some(word), |text| match text {
-        "off" => Ok(()),
-        _ => Err(Broken::new(rule, fix)),
-    });
 }
 
 fn share(cx: &mut Cx<'_>, at: &KeyPath, raw: Option<&Scalar>) -> Option<SampleRate> {

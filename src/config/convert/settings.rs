@@ -86,20 +86,15 @@ fn forged_tokens(
     raw: Option<&WordOr<RawForgedTokens>>,
 ) -> Option<ForgedTokens> {
     let default = ForgedTokens::default();
-    let raw = match raw {
-        None => return Some(default),
-        Some(WordOr::Section(raw)) => raw,
-        Some(WordOr::Word(word)) => {
-            cx.maybe(at, Some(word), |text| match text {
-                "off" => Ok(()),
-                _ => Err(Broken::new(
-                    "`forged_tokens` is a map, or the word `off`",
-                    "write `forged_tokens: { burst: 100, per_second: 20 }` or `forged_tokens: off`",
-                )),
-            });
-            return None;
-        }
+    let Some(raw) = raw else {
+        return Some(default);
     };
+    let raw = cx.unless_off(
+        at,
+        raw,
+        "`forged_tokens` is a map, or the word `off`",
+        "write `forged_tokens: { burst: 100, per_second: 20 }` or `forged_tokens: off`",
+    )?;
     let mut number = |key, raw, most| {
         cx.maybe(&at.key(key), raw, |text| {
             units::number_within(text, 1, most)

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::config::error::Broken;
 use crate::config::forms::{Named, WordOr};
 use crate::config::path::KeyPath;
 use crate::config::raw::{RawHealthCheck, RawUpstream, RawUpstreamTls};
@@ -85,20 +84,15 @@ fn health_check(
     raw: Option<&WordOr<RawHealthCheck>>,
 ) -> Option<HealthCheck> {
     let default = HealthCheck::default();
-    let raw = match raw {
-        None => return Some(default),
-        Some(WordOr::Section(raw)) => raw,
-        Some(WordOr::Word(word)) => {
-            cx.maybe(at, Some(word), |text| match text {
-                "off" => Ok(()),
-                _ => Err(Broken::new(
-                    "`health_check` is a map, or the word `off`",
-                    "write `health_check: { interval: 10s, timeout: 2s }` or `health_check: off`",
-                )),
-            });
-            return None;
-        }
+    let Some(raw) = raw else {
+        return Some(default);
     };
+    let raw = cx.unless_off(
+        at,
+        raw,
+        "`health_check` is a map, or the word `off`",
+        "write `health_check: { interval: 10s, timeout: 2s }` or `health_check: off`",
+    )?;
     let mut duration = |key, raw, least: u64, most: u64| {
         let (least, most) = (Duration::from_millis(least), Duration::from_secs(most));
         cx.maybe(&at.key(key), raw, |text| {

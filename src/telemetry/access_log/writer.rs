@@ -4,14 +4,13 @@
 //! it cannot write is counted and told to the log when that begins and when it ends.
 
 use std::sync::Arc;
-use std::thread;
 
 use prometheus::IntCounter;
 
 use super::format::Formatter;
 use super::target::Output;
 use crate::clock::Clock;
-use crate::telemetry::lanes::{LOOK_EVERY, LaneEnds};
+use crate::telemetry::lanes::LaneEnds;
 use crate::telemetry::log::{Level, Log};
 use crate::telemetry::log_writer::FlushDesk;
 use crate::telemetry::request_record::{Anchor, RequestRecord};
@@ -65,9 +64,7 @@ impl Writer {
             if drained.ended {
                 return;
             }
-            if drained.taken == 0 {
-                thread::park_timeout(LOOK_EVERY);
-            }
+            drained.rest();
         }
     }
 }

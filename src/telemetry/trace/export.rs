@@ -16,7 +16,7 @@ use super::Traced;
 use super::deliver::{Collector, Delivered};
 use super::otlp::Encoder;
 use crate::clock::Clock;
-use crate::telemetry::lanes::{LOOK_EVERY, LaneEnds};
+use crate::telemetry::lanes::LaneEnds;
 use crate::telemetry::log::{Level, Log};
 use crate::telemetry::log_writer::FlushDesk;
 use crate::telemetry::metrics::TraceMetrics;
@@ -99,9 +99,7 @@ impl Exporter {
             if drained.ended {
                 return;
             }
-            if drained.taken == 0 {
-                thread::park_timeout(LOOK_EVERY);
-            }
+            drained.rest();
         }
     }
 
