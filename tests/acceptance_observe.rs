@@ -101,8 +101,8 @@ impl Observe {
                 let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
                 Some((Pid::from_raw(pid.parse().ok()?)?, line.replace('\0', " ")))
             })
-            // What prints the story may not have ended yet.
-            .filter(|(_, line)| !line.starts_with("cat "))
+            // What prints the story may not have ended yet, or has just ended and has no words left.
+            .filter(|(_, line)| !line.is_empty() && !line.starts_with("cat "))
             .collect()
     }
 

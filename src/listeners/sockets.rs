@@ -221,20 +221,30 @@ mod tests {
 
     #[test]
     fn the_same_address_twice_is_named_as_our_own_mistake() {
+        // Free on every address of the machine a moment ago.
+        let held = [(); 2].map(|()| TcpListener::bind("[::]:0").unwrap());
+        let [port, other] = held.map(|socket| socket.local_addr().unwrap().port());
         for (first, second) in [
-            ("127.0.0.1:21080", "127.0.0.1:21080"),
-            ("127.0.0.1:21080", "0.0.0.0:21080"),
-            ("[::]:21080", "127.0.0.1:21080"),
-            ("0.0.0.0:21080", "[::]:21080"),
+            ("127.0.0.1", "127.0.0.1"),
+            ("127.0.0.1", "0.0.0.0"),
+            ("[::]", "127.0.0.1"),
+            ("0.0.0.0", "[::]"),
         ] {
-            let error = probe(&[address(first), address(second)]).unwrap_err();
+            let at = |host: &str| address(&format!("{host}:{port}"));
+            let error = probe(&[at(first), at(second)]).unwrap_err();
             assert!(
                 matches!(error, BindError::Twice { .. }),
                 "{first} {second}: {error:?}"
             );
         }
-        probe(&[address("127.0.0.1:21080"), address("127.0.0.2:21080")]).unwrap();
-        probe(&[address("127.0.0.1:21080"), address("127.0.0.1:21082")]).unwrap();
+        let [here, beside, next] = [
+            ("127.0.0.1", port),
+            ("127.0.0.2", port),
+            ("127.0.0.1", other),
+        ]
+        .map(|(host, port)| address(&format!("{host}:{port}")));
+        probe(&[here, beside]).unwrap();
+        probe(&[here, next]).unwrap();
     }
 
     #[test]

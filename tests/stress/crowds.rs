@@ -39,11 +39,12 @@ async fn a_crowd_of_connections_shuts_nobody_out_of_the_admin_listener() {
     let upstream = Upstream::echo();
     let gateway = start(&one_worker(&upstream)).await;
     let token = gateway.token().await;
-    let started = gateway
-        .log_lines()
-        .into_iter()
-        .find(|line| line["event"] == "started");
-    assert_eq!(started.expect("a line")["max_connections"], PLACES);
+    let started = eventually("the line of the start", || async {
+        let mut lines = gateway.log_lines().into_iter();
+        lines.find(|line| line["event"] == "started")
+    })
+    .await;
+    assert_eq!(started["max_connections"], PLACES);
 
     let mut kept = RawClient::connect(&gateway.proxy.to_string()).await;
     let get = format!("GET /hello HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer {token}\r\n\r\n");
