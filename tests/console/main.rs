@@ -25,3 +25,4 @@ mod rotation;
 mod screenshots;
 mod session;
 mod stream;
+mod widths;
