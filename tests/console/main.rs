@@ -18,6 +18,7 @@ mod clients;
 mod failure;
 mod files;
 mod load;
+mod many;
 mod page;
 mod purge;
 mod roles;

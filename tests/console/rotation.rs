@@ -51,7 +51,16 @@ async fn rotates_and_says_why_a_second_rotate_changes_nothing() {
         .await;
 
     gateway.clock.advance(Duration::from_secs(60));
-    page.confirm_rotation().await;
+    page.begin_rotation().await;
+    page.browser
+        .shows("dialog .alert", "a plain Rotate changes nothing until")
+        .await;
+    let step = page.text("dialog .content").await;
+    assert!(!step.contains("begins to sign"), "{step}");
+    page.browser.click("[data-testid='rotate-next']").await;
+    page.browser
+        .shows("dialog h2", "Confirm the rotation")
+        .await;
     page.browser.click("[data-testid='rotate-go']").await;
     page.browser.shows("dialog h2", "Nothing was changed").await;
     page.browser

@@ -9,7 +9,7 @@ import { number } from "./format.js";
 import { icon } from "./icons.js";
 import { live } from "./live.js";
 import { pageHead } from "./page.js";
-import { ago, alertBox, badge, card, empty, fullKid, table, tile, when } from "./parts.js";
+import { ago, alertBox, badge, card, empty, fold, fullKid, table, tile, when } from "./parts.js";
 import { isOver, receiptBadge, receiptList } from "./receipt.js";
 import { recoveryBar, recoveryWords, stillOut } from "./recovery_parts.js";
 import { href } from "./router.js";
@@ -49,22 +49,27 @@ function board(purge, more) {
       tile("Failures", h("span", { "data-testid": "failures" }, number(recovery.failures)), recovery.unlisted_failures ? `${number(recovery.unlisted_failures)} of clients beyond the list` : "requests refused"),
     ),
     h("div", { class: "stack-s" }, recoveryBar(recovery), h("p", { class: "small muted" }, recoveryWords(recovery))),
+    clients(purge, more),
     h(
       "div",
       { class: "board" },
-      h("div", { class: "stack" }, card("Failures over time", {}, failures(purge)), purged(purge)),
+      card("Failures over time", {}, failures(purge)),
       card("Receipt", { aside: receiptBadge(purge), testid: "receipt" }, receiptList(purge)),
     ),
-    clients(purge, more),
+    purged(purge),
   ];
 }
 
 function purged(purge) {
-  return card(
-    purge.kids.length === 1 ? "Purged key" : "Purged keys",
-    {},
-    h("ul", { class: "stack-s" }, purge.kids.map((one) => h("li", {}, fullKid(one)))),
-    h("p", { class: "small muted" }, "Purge ", h("span", { class: "mono" }, purge.purge_id)),
+  return fold(
+    "purged-keys",
+    `Purged keys (${number(purge.kids.length)})`,
+    h(
+      "div",
+      { class: "body stack-s" },
+      h("ul", { class: "stack-s" }, purge.kids.map((one) => h("li", {}, fullKid(one)))),
+      h("p", { class: "small muted" }, "Purge ", h("span", { class: "mono" }, purge.purge_id)),
+    ),
   );
 }
 
