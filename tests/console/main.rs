@@ -14,6 +14,7 @@
 mod harness;
 
 mod accessibility;
+mod alarm;
 mod clients;
 mod failure;
 mod files;
