@@ -18,6 +18,7 @@ mod alarm;
 mod clients;
 mod failure;
 mod files;
+mod frame;
 mod load;
 mod many;
 mod page;
