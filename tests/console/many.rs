@@ -93,7 +93,7 @@ async fn the_confirmation_follows_a_key_set_that_changes_meanwhile() {
     assert_eq!(page.browser.eval(typed).await, "", "it was for another key");
     assert_eq!(page.browser.eval(locked).await, true);
     page.browser
-        .shows("dialog .caution [role='status']", "The active key changed")
+        .shows("dialog .caution .alert", "The active key changed")
         .await;
     page.browser.type_into("#confirm-kid", &after[..6]).await;
     page.browser.click("[data-testid='rotate-go']").await;

@@ -79,7 +79,7 @@ function keysNow(set) {
 function signsUntil(set) {
   return [
     h("span", { class: "muted" }, "open while it signs"),
-    !set.schedule_paused && h("div", { class: "small muted" }, "next automatic rotation ", when(set.next_rotation_at)),
+    !set.schedule_paused && h("div", { class: "small muted" }, h("div", {}, "as planned until"), h("time", { datetime: set.next_rotation_at, title: relative(set.next_rotation_at) }, absolute(set.next_rotation_at).replace(" UTC", ""))),
   ];
 }
 

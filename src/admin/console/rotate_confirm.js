@@ -4,7 +4,7 @@
 import { may, whyNot } from "./actions.js";
 import { get } from "./api.js";
 import { blastRadius } from "./blast.js";
-import { h, replace } from "./dom.js";
+import { announce, h, replace } from "./dom.js";
 import { footButton } from "./dialog.js";
 import { icon } from "./icons.js";
 import { alertBox, choice, field } from "./parts.js";
@@ -19,7 +19,7 @@ export function confirmStep(dialog, set, { run, back, draft }) {
   const leave = new AbortController();
   let wanted = confirming(set);
   const hint = h("code", { "data-testid": "confirm-hint" }, wanted);
-  const news = h("div", { role: "status" });
+  const news = h("div", { class: "news" });
   const blast = blastRadius(leave.signal);
 
   const purge = h("input", { type: "checkbox", id: "purge", disabled: !may("admin") });
@@ -59,6 +59,7 @@ export function confirmStep(dialog, set, { run, back, draft }) {
     wanted = confirming(set);
     hint.textContent = wanted;
     typed.value = "";
+    announce("The active key changed: type the new one's characters.");
     replace(news, alertBox("warning", "The active key changed just now", h("p", {}, "Somebody else rotated, or the schedule did. What you typed was for the key before; look at the numbers, then type the new characters.")));
     update();
   }

@@ -77,7 +77,7 @@ function changes(answer) {
 
 /** Every key that the purge ended; folded away when they are many. */
 function purged(kids) {
-  const list = h("ul", { class: "stack-s" }, kids.map((one) => h("li", {}, fullKid(one))));
+  const list = h("ul", {}, kids.map((one) => h("li", {}, fullKid(one))));
   if (kids.length <= UNFOLDED) return list;
   return h("details", {}, h("summary", {}, plural(kids.length, "key")), list);
 }

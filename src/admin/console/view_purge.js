@@ -114,7 +114,7 @@ function clients(purge, more) {
 /** Back, on its way, or out and why. */
 function clientState(client) {
   if (client.recovered_at && !client.still_failing) return badge("ok", "ok", "back");
-  const why = client.last_failure_reason && h("div", { class: "small muted" }, client.last_failure_reason);
+  const why = client.last_failure_reason && h("div", { class: "cause small muted" }, client.last_failure_reason);
   if (client.new_token_at) return [badge("info", "clock", "new token"), why];
-  return [badge("error", "error", "still fails"), why ?? h("div", { class: "small muted" }, "It has not fetched a new token yet.")];
+  return [badge("error", "error", "still fails"), why ?? h("div", { class: "cause small muted" }, "It has not fetched a new token yet.")];
 }
