@@ -113,7 +113,7 @@ async fn no_page_has_a_serious_accessibility_problem() {
     page.done(&[]).await;
 }
 
-async fn check(page: &Page, axe: &str, place: &str, problems: &mut Vec<Value>) {
+pub async fn check(page: &Page, axe: &str, place: &str, problems: &mut Vec<Value>) {
     let script = format!(
         "{axe}; return axe.run(document, {{ resultTypes: ['violations'] }}).then(({{ violations, passes }}) => \
          [passes.length, violations.map(({{ id, impact, nodes }}) => \

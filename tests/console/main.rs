@@ -14,10 +14,13 @@
 mod harness;
 
 mod accessibility;
+mod alarm;
 mod clients;
 mod failure;
 mod files;
+mod frame;
 mod load;
+mod many;
 mod page;
 mod purge;
 mod roles;
@@ -25,3 +28,4 @@ mod rotation;
 mod screenshots;
 mod session;
 mod stream;
+mod widths;

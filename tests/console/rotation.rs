@@ -51,7 +51,16 @@ async fn rotates_and_says_why_a_second_rotate_changes_nothing() {
         .await;
 
     gateway.clock.advance(Duration::from_secs(60));
-    page.confirm_rotation().await;
+    page.begin_rotation().await;
+    page.browser
+        .shows("dialog .alert", "a plain Rotate changes nothing until")
+        .await;
+    let step = page.text("dialog .content").await;
+    assert!(!step.contains("begins to sign"), "{step}");
+    page.browser.click("[data-testid='rotate-next']").await;
+    page.browser
+        .shows("dialog h2", "Confirm the rotation")
+        .await;
     page.browser.click("[data-testid='rotate-go']").await;
     page.browser.shows("dialog h2", "Nothing was changed").await;
     page.browser
@@ -105,17 +114,7 @@ async fn a_rotation_needs_no_mouse() {
         )
         .await;
 
-    page.browser.press(&format!("{ENTER}{ENTER}")).await;
-    page.browser
-        .until(
-            "step 1",
-            &format!("{focused}.dataset.testid === 'rotate-next'"),
-        )
-        .await;
-    page.browser.press(ENTER).await;
-    page.browser
-        .until("step 2", &format!("{focused}.id === 'purge'"))
-        .await;
+    walk_to_step_2(&page).await;
     page.browser.press(ESCAPE).await;
     page.browser
         .until(
@@ -131,17 +130,7 @@ async fn a_rotation_needs_no_mouse() {
         "nothing happened"
     );
 
-    page.browser.press(&format!("{ENTER}{ENTER}")).await;
-    page.browser
-        .until(
-            "step 1",
-            &format!("{focused}.dataset.testid === 'rotate-next'"),
-        )
-        .await;
-    page.browser.press(ENTER).await;
-    page.browser
-        .until("step 2", &format!("{focused}.id === 'purge'"))
-        .await;
+    walk_to_step_2(&page).await;
     page.browser.type_into("#reason", ENTER).await;
     page.browser
         .until(
@@ -151,4 +140,19 @@ async fn a_rotation_needs_no_mouse() {
         .await;
     assert_eq!(gateway.lifecycle.current_set().revision, before + 1);
     page.done(&[]).await;
+}
+
+/// From the menu's button, by keyboard alone.
+async fn walk_to_step_2(page: &Page) {
+    page.browser.press(&format!("{ENTER}{ENTER}")).await;
+    page.browser
+        .until(
+            "step 1",
+            "document.activeElement.dataset.testid === 'rotate-next'",
+        )
+        .await;
+    page.browser.press(ENTER).await;
+    page.browser
+        .until("step 2", "document.activeElement.id === 'purge'")
+        .await;
 }

@@ -40,8 +40,12 @@ export function actionButton(label, { iconName = null, kind = "", needs = "viewe
   return reason ? h("span", { class: "row" }, button, h("span", { id, class: "visually-hidden" }, reason)) : button;
 }
 
+/** Between a menu and its button, and between a menu and the edge of the window, in pixels. */
+const GAP = 4;
+const EDGE = 8;
+
 /** A menu of actions: `{ label, iconName, needs, why, danger, onClick }`. Arrow keys, Home, End and
-    Escape work as in any menu. */
+    Escape work as in any menu. It lies in the browser's top layer, so that nothing cuts it off. */
 export function menuButton(label, items, { kind = "", iconName = "down", key = null } = {}) {
   const id = uid("menu");
   const button = h(
@@ -50,25 +54,40 @@ export function menuButton(label, items, { kind = "", iconName = "down", key = n
     label,
     icon(iconName),
   );
-  const list = h("div", { class: "menu-list", role: "menu", id, hidden: true, "aria-label": typeof label === "string" ? label : "Actions" });
+  const list = h("div", { class: "menu-list", role: "menu", id, popover: "manual", "aria-label": typeof label === "string" ? label : "Actions" });
   const entries = items.filter(Boolean).map((item) => entry(item, () => close(true)));
   list.append(...entries);
 
-  const isOpen = () => !list.hidden;
+  let opened = null;
+  const isOpen = () => list.matches(":popover-open");
   function open(focus) {
-    list.hidden = false;
+    list.showPopover();
     button.setAttribute("aria-expanded", "true");
-    document.addEventListener("pointerdown", outside, true);
-    focus?.focus();
+    opened = new AbortController();
+    const options = { capture: true, signal: opened.signal };
+    document.addEventListener("pointerdown", outside, options);
+    for (const type of ["scroll", "resize"]) addEventListener(type, place, options);
+    place();
+    focus?.focus({ preventScroll: true });
   }
   function close(refocus) {
-    list.hidden = true;
+    opened?.abort();
+    if (isOpen()) list.hidePopover();
     button.setAttribute("aria-expanded", "false");
-    document.removeEventListener("pointerdown", outside, true);
     if (refocus) button.focus();
   }
   function outside(event) {
     if (!wrap.contains(event.target)) close(false);
+  }
+  /** Below its button and flush with its right edge; above it where there is no room below. */
+  function place() {
+    const at = button.getBoundingClientRect();
+    const { offsetWidth: width, offsetHeight: height } = list;
+    const [right, bottom] = [innerWidth - width - EDGE, innerHeight - height - EDGE];
+    const below = at.bottom + GAP;
+    const above = at.top - GAP - height;
+    list.style.left = `${Math.max(EDGE, Math.min(at.right - width, right))}px`;
+    list.style.top = `${below > bottom && above >= EDGE ? above : Math.max(EDGE, Math.min(below, bottom))}px`;
   }
   button.addEventListener("click", () => (isOpen() ? close(false) : open(entries[0])));
   const wrap = h("div", { class: "menu" }, button, list);
@@ -79,7 +98,8 @@ export function menuButton(label, items, { kind = "", iconName = "down", key = n
       event.stopPropagation();
       close(true);
     } else if (event.key === "Tab" && isOpen()) {
-      close(false);
+      // Back to the button first: from there the browser goes on.
+      close(true);
     } else if (to !== undefined) {
       event.preventDefault();
       const target = entries[(to + entries.length) % entries.length];

@@ -9,6 +9,8 @@ import { alertBox } from "./parts.js";
 
 const EVERY = 2000;
 const POINTS = 40;
+/** Keys with a bar of their own. */
+const BARS = 4;
 
 /** A panel that asks for the preview until `signal` aborts. */
 export function blastRadius(signal) {
@@ -71,7 +73,8 @@ function words(preview) {
 /** Bars to the left, the line to the right; one below the other where it is narrow. */
 function picture(width, keys, rates) {
   const narrow = width < 480;
-  const shown = keys.filter((key) => key.state !== "pending").slice(0, 4);
+  const all = keys.filter((key) => key.state !== "pending").sort((a, b) => b.live_tokens - a.live_tokens);
+  const [shown, rest] = [all.slice(0, BARS), all.slice(BARS)];
   const half = narrow ? width : Math.floor(width * 0.54);
   const top = Math.max(1, ...shown.map((key) => key.live_tokens));
   const nodes = [s("text", { class: "strong", x: 0, y: 12 }, "Live tokens by key")];
@@ -85,7 +88,11 @@ function picture(width, keys, rates) {
       s("text", { x: 116 + room + 8, y: y + 12 }, compact(key.live_tokens)),
     );
   });
-  const bars = 22 + Math.max(1, shown.length) * 24;
+  if (rest.length > 0) {
+    const tokens = rest.reduce((sum, key) => sum + key.live_tokens, 0);
+    nodes.push(s("text", { x: 0, y: 22 + shown.length * 24 + 12 }, `and ${number(rest.length)} more: ${compact(tokens)}`));
+  }
+  const bars = 22 + Math.max(1, shown.length + (rest.length > 0 ? 1 : 0)) * 24;
   const offset = narrow ? { x: 0, y: bars + 10 } : { x: half + 10, y: 0 };
   nodes.push(line(offset, narrow ? width : width - half - 10, narrow ? 70 : Math.max(70, bars), rates));
   return { height: narrow ? bars + 80 : Math.max(bars, 74), nodes };

@@ -3,12 +3,12 @@
 import { post } from "./api.js";
 import { h, replace } from "./dom.js";
 import { Dialog, footButton } from "./dialog.js";
-import { alertBox, choice, copyButton, field, problemBox, toast } from "./parts.js";
+import { alertBox, choice, copyButton, field, problemBox, toast, when } from "./parts.js";
 
 /** The verbs of `POST clients/{id}/…` that need no more than a reason. */
 export const VERBS = {
-  disable: { label: "Disable…", iconName: "ban", danger: true, button: "Disable", title: "Disable client", what: "It gets no token any more, and those that it has are refused from the next request on.", done: "disabled" },
-  enable: { label: "Enable…", iconName: "ok", button: "Enable", title: "Enable client", what: "It may fetch tokens again. Those from before it was disabled stay as they were.", done: "enabled" },
+  disable: { label: "Disable…", iconName: "ban", danger: true, button: "Disable", title: "Disable client", what: "It gets no token any more, and those that it has are refused from the next request on, for good: after Enable it needs new ones.", done: "disabled" },
+  enable: { label: "Enable…", iconName: "ok", button: "Enable", title: "Enable client", what: "It may fetch tokens again. Those from before it was disabled stay refused.", done: "enabled" },
   invalidate: { label: "Invalidate tokens…", iconName: "purge", danger: true, button: "Invalidate", title: "Invalidate tokens", what: "Every token that it has now is refused from the next request on. It can fetch new ones at once.", done: "invalidated" },
   "drop-old-secret": { label: "Drop old secret…", iconName: "trash", danger: true, button: "Drop", title: "Drop the old secret", what: "Of its two secrets only the newer one works from now on. An instance that still has the old one can fetch no token.", done: "left with one secret" },
   remove: { label: "Remove…", iconName: "trash", danger: true, button: "Remove", title: "Remove client", what: "It is taken out of the store, and its tokens are refused from the next request on.", done: "removed" },
@@ -47,7 +47,7 @@ export function rotateSecret(client, refresh) {
   async function run() {
     await working(dialog, go, outcome, async () => {
       const answer = await post(`/clients/${encodeURIComponent(client.id)}/rotate-secret`, withReason(reason));
-      showSecret(dialog, client.id, answer.secret);
+      showSecret(dialog, client.id, answer.secret, answer.ended_secret_created_at);
     });
   }
   dialog.show({
@@ -96,7 +96,7 @@ export function addClient(refresh) {
 }
 
 /** The one moment in which a secret can be seen; leaving needs a word that it was stored. */
-function showSecret(dialog, id, secret) {
+function showSecret(dialog, id, secret, ended = null) {
   dialog.lock(true);
   const stored = h("input", { type: "checkbox", id: "stored" });
   const close = footButton("Close", () => dialog.close(), { kind: "primary", disabled: true, testid: "secret-close" });
@@ -106,6 +106,7 @@ function showSecret(dialog, id, secret) {
     content: [
       alertBox("warning", "It is shown here and never again", h("p", {}, "The gateway keeps only a hash of it. Store it where the client reads it from.")),
       h("div", {}, h("p", { class: "muted small" }, `Secret of ${id}`), h("div", { class: "secret" }, h("span", { class: "grow", "data-testid": "secret" }, secret), copyButton(secret, "the secret"))),
+      ended && alertBox("info", "An older secret ended", h("p", {}, "The one made ", when(ended, { inline: true }), " works no more: a client has two at most.")),
       choice("I have stored it", stored, null),
     ],
     footer: close,

@@ -34,6 +34,7 @@ export class Dialog {
     });
     this.element.addEventListener("close", () => {
       this.leave.abort();
+      this.leaveStep?.abort();
       this.element.remove();
       giveBack(opener);
       onClose();
@@ -49,8 +50,11 @@ export class Dialog {
     return this.leave.signal;
   }
 
-  /** Shows a step and puts the focus where it is needed: `focus`, or the title. */
-  show({ title, step = "", content, footer = [], focus = null }) {
+  /** Shows a step and puts the focus where it is needed: `focus`, or the title. `leave` is what to
+      abort when the step is over. */
+  show({ title, step = "", content, footer = [], focus = null, leave = null }) {
+    this.leaveStep?.abort();
+    this.leaveStep = leave;
     this.title.textContent = title;
     this.step.textContent = step;
     replace(this.content, content);

@@ -13,12 +13,13 @@ const REDRAW = 5000;
 
 /**
  * @param path of the GET below /admin/v1, or a function that gives it
+ * @param load asks for the answer in another way; gets the options of `get`
  * @param draw makes the nodes of an answer
  * @param signal ends it
  * @param every milliseconds between two looks; 0 for never; may be a function of the answer
  * @param on names of the store's values that call for a look at once
  */
-export function live({ path, draw, signal, every = 0, on = [] }) {
+export function live({ path, load = (options) => get(typeof path === "function" ? path() : path, options), draw, signal, every = 0, on = [] }) {
   const notice = h("div", {});
   const body = h("div", { class: "stack" }, skeleton());
   const region = h("div", { class: "stack", "aria-busy": "true" }, notice, body);
@@ -38,7 +39,7 @@ export function live({ path, draw, signal, every = 0, on = [] }) {
     asking = true;
     clearTimeout(timer);
     try {
-      const answer = await get(typeof path === "function" ? path() : path, { background: !first, signal });
+      const answer = await load({ background: !first, signal });
       shown = answer;
       settle(answer);
     } catch (error) {

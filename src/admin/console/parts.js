@@ -179,17 +179,29 @@ export function table(caption, columns, rows, { className = "", key = null } = {
       columns.map((column) => h("td", { role: "cell", class: column.className, "data-label": column.title }, h("div", {}, column.cell(row)))),
     ),
   );
-  return h(
-    "div",
-    { class: "table-wrap" },
-    h(
-      "table",
-      { class: `table ${className}`.trim(), role: "table" },
-      h("caption", { class: "visually-hidden" }, caption),
-      h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
-      h("tbody", { role: "rowgroup" }, body),
-    ),
+  const inner = h(
+    "table",
+    { class: `table ${className}`.trim(), role: "table" },
+    h("caption", { class: "visually-hidden" }, caption),
+    h("thead", { role: "rowgroup" }, h("tr", { role: "row" }, head)),
+    h("tbody", { role: "rowgroup" }, body),
   );
+  return scrollable(caption, inner);
+}
+
+/** Room for a table that scrolls sideways where it is too wide; by keyboard as well then. */
+export function scrollable(name, inner) {
+  const wrap = h("div", { class: "table-wrap" }, inner);
+  const observer = new ResizeObserver(() => {
+    const scrolls = wrap.scrollWidth > wrap.clientWidth;
+    for (const [attribute, value] of [["tabindex", "0"], ["role", "region"], ["aria-label", name]]) {
+      if (scrolls) wrap.setAttribute(attribute, value);
+      else wrap.removeAttribute(attribute);
+    }
+  });
+  observer.observe(wrap);
+  observer.observe(inner);
+  return wrap;
 }
 
 /** Something folded away that stays as the reader left it; `key` names it. */

@@ -1,7 +1,10 @@
-// How far the clients that a purge broke are back, as a bar and in words.
+// How far the clients that a purge broke are back, as a bar and in words; and the alarm when one
+// of its keys is used by somebody who can only have stolen it.
 
 import { h, s, uid } from "./dom.js";
 import { plural } from "./format.js";
+import { ago, alertBox, badge, when } from "./parts.js";
+import { href } from "./router.js";
 
 /** Clients that neither are back nor have a new token. */
 export function stillOut(recovery) {
@@ -36,4 +39,26 @@ export function recoveryWords(recovery) {
   const { affected, recovered, got_new_token: token } = recovery;
   if (recovered === affected) return `All ${plural(affected, "affected client")} are back.`.replace("All 1 affected client are", "The one affected client is");
   return `${recovered} of ${plural(affected, "affected client")} back, ${token} with a new token.`;
+}
+
+/** Whether a key of this purge was used after it. */
+export function isMisused(purge) {
+  return purge.recovery.compromised_key_uses > 0;
+}
+
+/** The alarm of one purge, for its board. */
+export function misuseAlarm({ recovery }) {
+  const { compromised_key_uses: uses, compromised_first_used_at: first, compromised_last_used_at: last } = recovery;
+  return alertBox(
+    "error",
+    "A key of this purge is in other hands",
+    h("p", {}, `${plural(uses, "request")} came with a token that it signed after the purge: nobody legitimate can have done that. All were refused.`),
+    h("p", {}, first && ["First ", when(first, { inline: true })], last && [", last ", when(last, { inline: true })], "."),
+    h("p", {}, "Look in the ", h("a", { href: href("logs") }, "log"), " for where they come from."),
+  );
+}
+
+/** The same in a line, for lists. */
+export function misuseBadge({ recovery }) {
+  return h("div", { class: "stack-s" }, badge("error", "error", "key in other hands"), h("span", { class: "small" }, plural(recovery.compromised_key_uses, "use"), recovery.compromised_last_used_at && [", last ", ago(recovery.compromised_last_used_at)]));
 }

@@ -4,7 +4,8 @@
 import { get, idempotencyKey, post } from "./api.js";
 import { h, replace } from "./dom.js";
 import { Dialog, footButton } from "./dialog.js";
-import { keyState, kid, problemBox, table, when } from "./parts.js";
+import { absolute, isPast, relative } from "./format.js";
+import { ago, alertBox, keyState, kid, problemBox, table, when } from "./parts.js";
 import { confirmStep } from "./rotate_confirm.js";
 import { failureStep, resultStep } from "./rotate_result.js";
 
@@ -12,10 +13,11 @@ import { failureStep, resultStep } from "./rotate_result.js";
 export async function openRotate() {
   const dialog = new Dialog();
   dialog.show({ title: "Rotate Signing Key", content: h("p", { class: "muted" }, "Looking at the keys…") });
-  await overview(dialog);
+  // What was chosen and typed stays for as long as the dialog is open, whichever way is taken.
+  await overview(dialog, { purge: false, undo: false, reason: "" });
 }
 
-async function overview(dialog) {
+async function overview(dialog, draft) {
   let set;
   try {
     set = await get("/keys", { signal: dialog.signal });
@@ -23,7 +25,7 @@ async function overview(dialog) {
     if (error.name !== "AbortError") dialog.show({ title: "Rotate Signing Key", content: problemBox("The keys could not be read", error), footer: footButton("Close", () => dialog.close()) });
     return;
   }
-  const next = footButton("Rotate", () => confirmation(dialog, set), { kind: "primary", iconName: "rotate", testid: "rotate-next" });
+  const next = footButton("Rotate", () => confirmation(dialog, set, draft), { kind: "primary", iconName: "rotate", testid: "rotate-next" });
   dialog.show({
     title: "Rotate Signing Key",
     step: "Step 1 of 2",
@@ -34,6 +36,15 @@ async function overview(dialog) {
 }
 
 function explanation(set) {
+  const until = set.idempotency_window_until;
+  if (until && !isPast(until)) {
+    const active = set.keys.find((key) => key.state === "active");
+    return alertBox(
+      "info",
+      `Rotated ${relative(active.activated_at)}: a plain Rotate changes nothing until ${absolute(until)}`,
+      h("p", {}, "That way no key is pushed out too early. A new Rotate is possible ", ago(until), "; a purge is possible at once, the next step offers it."),
+    );
+  }
   const pending = set.keys.find((key) => key.state === "pending");
   return h(
     "p",
@@ -56,7 +67,7 @@ function keysNow(set) {
         { title: "Name", className: "lead", cell: (key) => kid(key.kid) },
         { title: "State", cell: (key) => keyState(key.state) },
         { title: "Valid from", cell: (key) => when(key.activated_at) },
-        { title: "Valid until", cell: (key) => when(key.verify_until, { none: "open while it signs" }) },
+        { title: "Valid until", cell: (key) => (key.verify_until ? when(key.verify_until) : signsUntil(set)) },
       ],
       rows,
       { className: "dense" },
@@ -64,7 +75,15 @@ function keysNow(set) {
   );
 }
 
-function confirmation(dialog, set) {
+/** The active key has no end yet: it begins with the next rotation. */
+function signsUntil(set) {
+  return [
+    h("span", { class: "muted" }, "open while it signs"),
+    !set.schedule_paused && h("div", { class: "small muted" }, h("div", {}, "as planned until"), h("time", { datetime: set.next_rotation_at, title: relative(set.next_rotation_at) }, absolute(set.next_rotation_at).replace(" UTC", ""))),
+  ];
+}
+
+function confirmation(dialog, set, draft) {
   // One key for the whole dialog: an answer that got lost can be asked for again.
   const keys = new Map();
   const run = async (choice, back) => {
@@ -81,5 +100,5 @@ function confirmation(dialog, set) {
       failureStep(dialog, error, { retry: () => run(choice, back), back });
     }
   };
-  confirmStep(dialog, set, { run, back: () => overview(dialog) });
+  confirmStep(dialog, set, { run, draft, back: () => overview(dialog, draft) });
 }

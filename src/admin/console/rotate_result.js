@@ -3,10 +3,13 @@
 
 import { announce, h } from "./dom.js";
 import { footButton } from "./dialog.js";
-import { absolute, duration, now, relative } from "./format.js";
+import { absolute, duration, now, plural, relative } from "./format.js";
 import { ago, alertBox, facts, fullKid, problemBox, when } from "./parts.js";
 import { liveReceipt } from "./receipt.js";
 import { href } from "./router.js";
+
+/** So many purged keys are named without being asked for. */
+const UNFOLDED = 5;
 
 /** The answer of a Rotate. */
 export function resultStep(dialog, answer, choice) {
@@ -64,11 +67,19 @@ function changes(answer) {
   return facts(
     ["Signs since", when(answer.at, { inline: true })],
     ["Signing key", h("span", { "data-testid": "activated" }, fullKid(answer.activated))],
-    [verifies ? "Verifies on" : "Replaced", h("span", {}, fullKid(answer.replaced), verifies && h("div", { class: "small muted" }, "until ", absolute(verifies.verify_until)))],
+    answer.purged.length > 0 && ["Purged", purged(answer.purged)],
+    (verifies || answer.purged.length === 0) && [verifies ? "Verifies on" : "Replaced", h("span", {}, fullKid(answer.replaced), verifies && h("div", { class: "small muted" }, "until ", absolute(verifies.verify_until)))],
     answer.unseen?.length ? ["Newer than you saw", answer.unseen.map((one) => h("div", {}, fullKid(one)))] : null,
     ["Stands ready", state("pending").map((key) => fullKid(key.kid))],
     ["Rotation ID", h("span", { class: "mono small" }, answer.rotation_id)],
   );
+}
+
+/** Every key that the purge ended; folded away when they are many. */
+function purged(kids) {
+  const list = h("ul", {}, kids.map((one) => h("li", {}, fullKid(one))));
+  if (kids.length <= UNFOLDED) return list;
+  return h("details", {}, h("summary", {}, plural(kids.length, "key")), list);
 }
 
 /** Why it did not happen. */

@@ -11,12 +11,13 @@ import { themeButton } from "./theme.js";
 
 const PLACES = [
   ["", "home", "Overview"],
-  ["components", "components", "Components"],
+  ["components", "components", "Component Monitor"],
   ["keys", "key", "Signing keys"],
   ["purges", "purge", "Purges"],
   ["clients", "clients", "Clients"],
   ["audit", "audit", "Audit"],
   ["logs", "logs", "Logs"],
+  ["runbook", "runbook", "Runbook"],
 ];
 
 export class Shell {
@@ -76,8 +77,8 @@ export class Shell {
     });
     const session = read("session");
     return h(
-      "div",
-      { class: "sidebar", id: "sidebar" },
+      "aside",
+      { class: "sidebar", id: "sidebar", "aria-label": "Sidebar" },
       brand(),
       h("nav", { class: "nav", "aria-label": "Console" }, h("ul", {}, items)),
       h(

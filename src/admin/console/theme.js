@@ -6,7 +6,7 @@ import { icon } from "./icons.js";
 const KEY = "portcullis.theme";
 const NEXT = { auto: "light", light: "dark", dark: "auto" };
 const LOOK = {
-  auto: { icon: "auto", label: "Theme: as the system" },
+  auto: { icon: "auto", label: "Theme: system" },
   light: { icon: "sun", label: "Theme: light" },
   dark: { icon: "moon", label: "Theme: dark" },
 };

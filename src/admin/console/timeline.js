@@ -3,9 +3,11 @@
 
 import { chart, legendItem, timeTicks } from "./chart.js";
 import { h, s } from "./dom.js";
-import { absolute, now, shortKid } from "./format.js";
+import { absolute, now, number, shortKid } from "./format.js";
 
+/** Lanes in all, and of live keys alone. */
 const LANES = 10;
+const LIVE_LANES = 12;
 const BAR = 14;
 
 /** The picture of a key set (the answer of `GET keys`). */
@@ -13,14 +15,16 @@ export function timeline(set) {
   const present = now();
   const next = Date.parse(set.next_rotation_at);
   const lanes = lanesOf(set, present, next);
+  const hidden = set.keys.length - Math.min(set.keys.length, LIVE_LANES);
   const [from, to] = range(lanes, present, next);
   const words =
     `${set.keys.length} live keys and ${set.tombstones.length} ended ones between ${absolute(new Date(from).toISOString())} ` +
     `and ${absolute(new Date(to).toISOString())}; the same dates are in the tables below.`;
   return h(
     "figure",
-    {},
+    { "data-testid": "timeline" },
     chart(words, (width) => draw(width, lanes, [from, to], present, next)),
+    hidden > 0 && h("p", { class: "small muted" }, `and ${number(hidden)} more that verify; all of them are in the table below`),
     h(
       "ul",
       { class: "legend" },
@@ -38,7 +42,10 @@ export function timeline(set) {
 const at = (iso) => (iso ? Date.parse(iso) : null);
 
 function lanesOf(set, present, next) {
-  const live = [...set.keys].sort((a, b) => order(a) - order(b)).map((key) => liveLane(key, present, next));
+  const live = [...set.keys]
+    .sort((a, b) => order(a) - order(b))
+    .slice(0, LIVE_LANES)
+    .map((key) => liveLane(key, present, next));
   const ended = [...set.tombstones]
     .sort((a, b) => at(b.ended_at) - at(a.ended_at))
     .slice(0, Math.max(0, LANES - live.length))

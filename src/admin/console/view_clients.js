@@ -5,70 +5,83 @@ import { get } from "./api.js";
 import { addClient, changeClient, rotateSecret, VERBS } from "./client_dialogs.js";
 import { clientView } from "./view_client.js";
 import { h, replace } from "./dom.js";
-import { number } from "./format.js";
+import { number, plural } from "./format.js";
 import { live } from "./live.js";
 import { pageHead } from "./page.js";
-import { badge, card, empty, problemBox, table, tile, when } from "./parts.js";
+import { badge, card, empty, table, tile, when } from "./parts.js";
 import { href } from "./router.js";
 
 const PAGE = 200;
+/** The most that the gateway gives at once. */
+const MOST = 1000;
 
 /** Draws the list, or the client that the address names. */
 export function clientsView(page) {
   if (page.parts.length) return clientView(page);
   const { main, signal } = page;
-  const filter = h("input", { class: "input", type: "search", placeholder: "Filter by name", "aria-label": "Filter clients by name", "data-key": "client-filter", maxlength: "128" });
-  let rest = [];
-  let next = null;
+  // The sums and the filter stand outside of what is drawn anew: whoever types goes on typing.
+  const sums = h("dl", { class: "tiles" });
+  const filter = h("input", { class: "input", type: "search", placeholder: "Filter by name", "aria-label": "Filter clients by name", "data-key": "client-filter", maxlength: "128", hidden: true });
+  const wanted = () => filter.value.trim().toLowerCase();
+  let shown = PAGE;
 
-  const view = live({ path: `/clients?limit=${PAGE}`, every: 15_000, on: ["clients"], signal, draw });
-  filter.addEventListener("input", () => view.redraw());
+  const view = live({ load, every: 15_000, on: ["clients"], signal, draw });
+  filter.addEventListener("input", () => {
+    shown = PAGE;
+    view.redraw();
+    // The gateway cannot search by name, so the rest is fetched and searched here.
+    if (view.answer()?.next) view.look();
+  });
+
+  /** As many as are shown; all of them while there is a filter. */
+  async function load(options) {
+    const limit = wanted() ? MOST : Math.min(shown, MOST);
+    const list = await get(`/clients?limit=${limit}`, options);
+    while (list.next && (wanted() || list.clients.length < shown)) {
+      const more = await get(`/clients?limit=${limit}&after=${encodeURIComponent(list.next)}`, options);
+      list.clients.push(...more.clients);
+      list.next = more.next;
+    }
+    return list;
+  }
 
   function draw(list) {
-    if (next === null || rest.length === 0) next = list.next ?? "";
-    return [sums(list), list.clients ? names([...list.clients, ...rest]) : card("Clients", {}, empty("lock", "Names are for operators", "A viewer sees how many clients there are, not who they are."))];
+    replace(sums, tiles(list));
+    filter.hidden = !list.clients?.length;
+    if (!list.clients) return empty("lock", "Names are for operators", "A viewer sees how many clients there are, not who they are.");
+    if (list.clients.length === 0) return empty("clients", "No clients yet", "Add one here, or under `clients` in the configuration. It then asks POST /oauth2/token for its access tokens.");
+    const found = list.clients.filter((client) => client.id.toLowerCase().includes(wanted()));
+    const looking = wanted() && list.next && h("p", { class: "muted row" }, h("span", { class: "spinner", "aria-hidden": "true" }), "Looking through all clients…");
+    if (found.length === 0) return looking || empty("search", "No client of that name", `None of ${plural(list.clients.length, "client")} has it in its name.`);
+    const more = found.length > shown || (list.next && !wanted());
+    return [
+      clientTable(found.slice(0, shown), view.look),
+      looking,
+      more && h("div", { class: "more" }, h("button", { type: "button", class: "button small", "data-key": "more", on: { click: showMore } }, "Show more clients")),
+    ];
   }
 
-  function names(clients) {
-    const wanted = filter.value.trim().toLowerCase();
-    const shown = clients.filter((client) => client.id.toLowerCase().includes(wanted));
-    if (clients.length === 0) return card("Clients", {}, empty("clients", "No clients yet", "Add one here, or under `clients` in the configuration. It then asks POST /oauth2/token for its access tokens."));
-    return card(
-      "Clients",
-      { aside: h("div", {}, filter), flush: true, testid: "clients" },
-      shown.length === 0 ? empty("search", "No client of that name", "The filter looks at what is loaded.") : clientTable(shown, view.look),
-      next && h("div", { class: "more" }, h("button", { type: "button", class: "button small", "data-key": "more", on: { click: more } }, "Load more clients")),
-    );
-  }
-
-  async function more(event) {
-    event.target.disabled = true;
-    try {
-      const list = await get(`/clients?limit=${PAGE}&after=${encodeURIComponent(next)}`, { signal });
-      rest = [...rest, ...list.clients];
-      next = list.next ?? "";
-      view.redraw();
-    } catch (error) {
-      if (error.name !== "AbortError") replace(event.target.parentNode, problemBox("They could not be loaded", error));
-    }
+  function showMore() {
+    shown += PAGE;
+    view.redraw();
+    view.look();
   }
 
   main.append(
     pageHead("Clients", "Who may ask for access tokens. Disable and Invalidate take effect on the very next request.", actionButton("Add client", { iconName: "plus", kind: "primary", needs: "admin", key: "add-client", onClick: () => addClient(view.look) })),
-    view.region,
+    sums,
+    card("Clients", { aside: h("div", {}, filter), flush: true, testid: "clients" }, view.region),
   );
 }
 
-function sums(list) {
+function tiles(list) {
   const known = list.clients ?? [];
   const live = known.some((client) => typeof client.live_tokens === "number") ? known.reduce((sum, client) => sum + (client.live_tokens ?? 0), 0) : null;
-  return h(
-    "dl",
-    { class: "tiles" },
+  return [
     tile("Enabled", number(list.enabled)),
     tile("Disabled", number(list.disabled)),
     live !== null && !list.next && tile("Live tokens", number(live), "at most"),
-  );
+  ];
 }
 
 function clientTable(clients, refresh) {

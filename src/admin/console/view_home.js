@@ -10,7 +10,7 @@ import { logSearch } from "./log_search.js";
 import { pageHead } from "./page.js";
 import { ago, badge, card, copyButton, statusBadge, statusIcon } from "./parts.js";
 import { receiptBadge } from "./receipt.js";
-import { recoveryBar, recoveryWords } from "./recovery_parts.js";
+import { isMisused, misuseBadge, recoveryBar, recoveryWords } from "./recovery_parts.js";
 import { openRotate } from "./rotate.js";
 import { href } from "./router.js";
 import { read, subscribe } from "./store.js";
@@ -93,6 +93,7 @@ function purgesCard({ purges }) {
   }
   const [last] = purges;
   return [
+    purges.filter(isMisused).map((purge) => h("div", { class: "row" }, misuseBadge(purge), h("a", { href: href("purges", purge.purge_id) }, "Its purge"))),
     h("div", { class: "row" }, receiptBadge(last), h("a", { href: href("purges", last.purge_id) }, "Latest purge"), h("span", { class: "muted small" }, ago(last.committed_at))),
     recoveryBar(last.recovery),
     h("p", { class: "muted small" }, recoveryWords(last.recovery)),

@@ -1,7 +1,6 @@
 // The recovery board of one purge: what is still open, whom it broke, who is back, who still fails
 // and why, failures over time.
 
-import { read } from "./store.js";
 import { may } from "./actions.js";
 import { h } from "./dom.js";
 import { failuresChart } from "./failures_chart.js";
@@ -9,9 +8,9 @@ import { number } from "./format.js";
 import { icon } from "./icons.js";
 import { live } from "./live.js";
 import { pageHead } from "./page.js";
-import { ago, alertBox, badge, card, empty, fullKid, table, tile, when } from "./parts.js";
+import { ago, badge, card, empty, fold, fullKid, table, tile, when } from "./parts.js";
 import { isOver, receiptBadge, receiptList } from "./receipt.js";
-import { recoveryBar, recoveryWords, stillOut } from "./recovery_parts.js";
+import { isMisused, misuseAlarm, recoveryBar, recoveryWords, stillOut } from "./recovery_parts.js";
 import { href } from "./router.js";
 
 const PAGE = 200;
@@ -38,7 +37,7 @@ function board(purge, more) {
   const recovery = purge.recovery;
   const out = stillOut(recovery);
   return [
-    alarms(purge),
+    isMisused(purge) && misuseAlarm(purge),
     h(
       "dl",
       { class: "tiles", "data-testid": "recovery" },
@@ -49,36 +48,27 @@ function board(purge, more) {
       tile("Failures", h("span", { "data-testid": "failures" }, number(recovery.failures)), recovery.unlisted_failures ? `${number(recovery.unlisted_failures)} of clients beyond the list` : "requests refused"),
     ),
     h("div", { class: "stack-s" }, recoveryBar(recovery), h("p", { class: "small muted" }, recoveryWords(recovery))),
+    clients(purge, more),
     h(
       "div",
       { class: "board" },
-      h("div", { class: "stack" }, card("Failures over time", {}, failures(purge)), purged(purge)),
+      card("Failures over time", {}, failures(purge)),
       card("Receipt", { aside: receiptBadge(purge), testid: "receipt" }, receiptList(purge)),
     ),
-    clients(purge, more),
+    purged(purge),
   ];
 }
 
 function purged(purge) {
-  return card(
-    purge.kids.length === 1 ? "Purged key" : "Purged keys",
-    {},
-    h("ul", { class: "stack-s" }, purge.kids.map((one) => h("li", {}, fullKid(one)))),
-    h("p", { class: "small muted" }, "Purge ", h("span", { class: "mono" }, purge.purge_id)),
-  );
-}
-
-/** Somebody uses a key that only a thief can have: from the purge itself, or from the status. */
-function alarms(purge) {
-  const uses = purge.recovery.compromised_key_uses ?? purge.compromised_key_uses ?? 0;
-  const seen = (read("status")?.components ?? []).filter((component) => component.status !== "ok" && /compromised/i.test(component.reason));
-  if (!uses && seen.length === 0) return null;
-  return alertBox(
-    "error",
-    "A compromised key is in use",
-    uses > 0 && h("p", {}, `${number(uses)} tokens were dated after the purge. Nobody legitimate can have signed them: the key is in other hands. All were refused.`),
-    seen.map((component) => h("p", {}, component.reason)),
-    h("p", {}, "Look in the ", h("a", { href: href("logs") }, "log"), " for where they come from."),
+  return fold(
+    "purged-keys",
+    `Purged keys (${number(purge.kids.length)})`,
+    h(
+      "div",
+      { class: "body stack-s" },
+      h("ul", { class: "stack-s" }, purge.kids.map((one) => h("li", {}, fullKid(one)))),
+      h("p", { class: "small muted" }, "Purge ", h("span", { class: "mono" }, purge.purge_id)),
+    ),
   );
 }
 
@@ -124,7 +114,7 @@ function clients(purge, more) {
 /** Back, on its way, or out and why. */
 function clientState(client) {
   if (client.recovered_at && !client.still_failing) return badge("ok", "ok", "back");
-  const why = client.last_failure_reason && h("div", { class: "small muted" }, client.last_failure_reason);
+  const why = client.last_failure_reason && h("div", { class: "cause small muted" }, client.last_failure_reason);
   if (client.new_token_at) return [badge("info", "clock", "new token"), why];
-  return [badge("error", "error", "still fails"), why ?? h("div", { class: "small muted" }, "It has not fetched a new token yet.")];
+  return [badge("error", "error", "still fails"), why ?? h("div", { class: "cause small muted" }, "It has not fetched a new token yet.")];
 }

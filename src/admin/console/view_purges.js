@@ -7,7 +7,7 @@ import { pageHead } from "./page.js";
 import { card, empty, kid, table, when } from "./parts.js";
 import { keyActions } from "./keys_panel.js";
 import { receiptBadge } from "./receipt.js";
-import { recoveryBar, recoveryWords } from "./recovery_parts.js";
+import { isMisused, misuseBadge, recoveryBar, recoveryWords } from "./recovery_parts.js";
 import { href } from "./router.js";
 
 /** Draws the list. */
@@ -36,7 +36,7 @@ function draw({ purges }) {
       "Purges, newest first",
       [
         { title: "Committed", className: "lead", cell: (purge) => h("a", { href: href("purges", purge.purge_id), "data-key": purge.purge_id }, when(purge.committed_at)) },
-        { title: "Receipt", cell: receiptBadge },
+        { title: "Receipt", cell: (purge) => h("div", { class: "stack-s" }, h("div", {}, receiptBadge(purge)), isMisused(purge) && misuseBadge(purge)) },
         { title: "Keys", cell: keys },
         { title: "Recovery", className: "wide", cell: (purge) => h("div", { class: "stack-s" }, recoveryBar(purge.recovery), h("span", { class: "small muted" }, recoveryWords(purge.recovery))) },
         { title: "Failures", className: "num", cell: (purge) => number(purge.recovery.failures) },

@@ -3,7 +3,7 @@
 
 import { h } from "./dom.js";
 import { pageHead } from "./page.js";
-import { card, empty } from "./parts.js";
+import { card, empty, scrollable } from "./parts.js";
 import { href } from "./router.js";
 
 const FILE = "/console/runbook.md";
@@ -78,9 +78,8 @@ function blocks(lines) {
 function table(lines) {
   const cells = (line) => line.slice(1, line.lastIndexOf("|")).split("|").map((cell) => cell.trim());
   const [head, , ...rows] = lines.map(cells);
-  return h(
-    "div",
-    { class: "table-wrap", tabindex: "0" },
+  return scrollable(
+    head.join(", "),
     h(
       "table",
       { class: "table" },

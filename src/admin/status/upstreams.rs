@@ -21,7 +21,7 @@ pub(super) fn judge(upstream: &WatchedUpstream, started_at: Timestamp) -> Verdic
         ),
         (Some(_), count) if count == all => (
             Status::Error,
-            format!("None of its {all} endpoints can be used; each says below what is wrong."),
+            format!("None of its {all} endpoints can be used; requests fail until one is back."),
         ),
         (Some(_), count) => (
             Status::Warning,
