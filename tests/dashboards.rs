@@ -9,6 +9,8 @@
     reason = "the helpers of a test fail by panicking"
 )]
 
+#[path = "harness/grafana.rs"]
+mod grafana;
 #[path = "harness/queries.rs"]
 mod queries;
 
@@ -16,6 +18,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use grafana::Look;
 use queries::{dashboards, documented_metrics, metric_of, of_alerts, of_dashboards, selectors};
 
 fn text(file: &str) -> String {
@@ -156,7 +159,10 @@ fn alerts_and_dashboards_use_metrics_that_the_gateway_has() {
     let known = documented_metrics();
     assert!(known.len() > 40, "{}", known.len());
     let mut used = BTreeSet::new();
-    for query in of_dashboards().into_iter().chain(of_alerts()) {
+    for query in of_dashboards(Look::of(Look::RANGES[0]))
+        .into_iter()
+        .chain(of_alerts())
+    {
         for selector in selectors(&query.text) {
             let Some(metric) = metric_of(&selector) else {
                 continue;
@@ -272,6 +278,28 @@ fn dashboards_name_the_provisioned_source_and_each_other() {
             .collect();
         assert_eq!(annotations, ["Rotate", "Rotate and purge"], "{file}");
     }
+}
+
+#[test]
+fn windows_of_dashboards_hold_enough_scrapes() {
+    let mut windows = 0;
+    for range in Look::RANGES {
+        let look = Look::of(range);
+        for query in of_dashboards(look) {
+            for window in query.text.split('[').skip(1) {
+                let millis = window.split("ms]").next().expect("in milliseconds");
+                let millis: u128 = millis.parse().expect("a number");
+                // Two scrapes make a rate; one may be late and one lost.
+                assert!(
+                    millis >= 4 * look.scrape.as_millis(),
+                    "{}, {range:?}: a window of {millis} ms",
+                    query.place
+                );
+                windows += 1;
+            }
+        }
+    }
+    assert!(windows > 100, "{windows}");
 }
 
 #[test]
