@@ -185,14 +185,13 @@ fn alerts_and_dashboards_use_metrics_that_the_gateway_has() {
 }
 
 /// Metrics for questions that come up once in a while.
-const UNWATCHED: [&str; 8] = [
+const UNWATCHED: [&str; 7] = [
     "portcullis_trace_spans_exported_total",
     "portcullis_token_cache_evictions_total",
     "portcullis_token_cache_entries",
     "portcullis_token_cache_bytes",
     "process_max_fds",
     "process_virtual_memory_bytes",
-    "process_start_time_seconds",
     "process_threads",
 ];
 

@@ -350,9 +350,12 @@ fn promtool_accepts_the_scrape_configuration_and_the_rules() {
 
 #[test]
 fn promtool_proves_every_alert() {
-    run("promtool", &["test", "rules", "conf/alerts_test.yml"]);
+    const TESTS: [&str; 2] = ["conf/alerts_test.yml", "conf/alerts_start_test.yml"];
+    for file in TESTS {
+        run("promtool", &["test", "rules", file]);
+    }
 
-    let tests = text("conf/alerts_test.yml");
+    let tests = TESTS.map(text).concat();
     let alerts = yaml("conf/alerts.yml");
     for group in alerts["groups"].as_sequence().unwrap() {
         for rule in group["rules"].as_sequence().unwrap() {
