@@ -375,6 +375,25 @@ fn promtool_proves_every_alert() {
 }
 
 #[test]
+fn the_stories_name_the_alert_that_fires_and_when() {
+    // promtool_proves_every_alert shows that this is so.
+    let said = "within a minute and a half PortcullisUpstreamDown";
+    let proven = format!("'the story: {said}, after five PortcullisUpstreamUnreachable'");
+    assert!(text("conf/alerts_start_test.yml").contains(&proven));
+    for file in ["README.md", "scripts/observe", "docker-compose.yml"] {
+        let text = text(file).replace('`', "").replace('#', " ");
+        let words: Vec<_> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains(said), "{file}");
+    }
+    // How to bring it back, and that a gateway does not start without it.
+    for file in ["README.md", "docker-compose.yml"] {
+        let text = text(file);
+        assert!(text.contains("docker-compose start orders"), "{file}");
+        assert!(text.contains("exits with 2"), "{file}");
+    }
+}
+
+#[test]
 fn grafana_finds_what_it_is_provisioned_with() {
     let grafana = yaml("docker-compose.yml")["services"]["grafana"].clone();
     let mounts = strings(&grafana["volumes"]);
