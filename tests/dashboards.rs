@@ -302,6 +302,69 @@ fn windows_of_dashboards_hold_enough_scrapes() {
 }
 
 #[test]
+fn legends_tell_every_line_of_a_graph_from_the_others() {
+    let mut lines = 0;
+    for (file, board) in dashboards() {
+        for panel in board["panels"].as_array().expect("panels") {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                if target["range"] != true {
+                    continue;
+                }
+                let query = target["expr"].as_str().expect("a query");
+                let legend = target["legendFormat"].as_str().expect("a legend");
+                let labels = match query.split_once("by (") {
+                    Some((_, rest)) => rest.split(')').next().unwrap_or_default(),
+                    None if query.contains("sum(") => "",
+                    // Nothing is summed up: a line for each gateway.
+                    None => "instance",
+                };
+                for label in labels.split(", ").filter(|of| !["", "le"].contains(of)) {
+                    assert!(
+                        legend.contains(&format!("{{{{{label}}}}}")),
+                        "{file}, {}: {legend:?} lacks {label}",
+                        panel["title"]
+                    );
+                }
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 40, "{lines}");
+}
+
+#[test]
+fn dashboards_show_no_counter_as_it_stands() {
+    // It begins at 0 with each start, unlike what stands beside it.
+    for query in of_dashboards(Look::of(Look::RANGES[0])) {
+        for selector in selectors(&query.text) {
+            let counter = metric_of(&selector).is_some_and(|name| name.ends_with("_total"));
+            let ends = ["[", " offset "].map(|end| format!("{selector}{end}"));
+            assert!(
+                !counter || ends.iter().any(|end| query.text.contains(end)),
+                "{}: {selector}",
+                query.place
+            );
+        }
+    }
+}
+
+#[test]
+fn only_a_failure_counts_as_one() {
+    // What a caller got wrong is no failure, and a result that comes later need not be one.
+    let look = Look::of(Look::RANGES[0]);
+    for query in of_dashboards(look).into_iter().chain(of_alerts()) {
+        for selector in selectors(&query.text) {
+            let results = ["result!=", "result!~", "result=~"];
+            assert!(
+                !results.iter().any(|of| selector.contains(of)),
+                "{}: {selector}",
+                query.place
+            );
+        }
+    }
+}
+
+#[test]
 fn panels_do_not_lie_on_each_other() {
     for (file, board) in dashboards() {
         let mut taken = BTreeSet::new();
