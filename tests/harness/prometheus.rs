@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -147,12 +147,13 @@ impl Prometheus {
         for query in queries {
             let answer = match query.over {
                 None => self.ask(&query.text).await,
-                Some((length, step)) => {
-                    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-                    let now = now.expect("after 1970").as_secs_f64();
-                    let from = now - length.as_secs_f64();
-                    self.ask_over(&query.text, from, now, step).await
-                }
+                Some((length, step)) => match self.value("vector(time())").await {
+                    Some(now) => {
+                        let from = now - length.as_secs_f64();
+                        self.ask_over(&query.text, from, now, step).await
+                    }
+                    None => None,
+                },
             };
             if answer.is_none_or(|samples| samples.is_empty()) {
                 silent.push(query);
