@@ -212,6 +212,16 @@ async fn everything_runs_tells_its_story_and_ends_with_ctrl_c() {
         },
     )
     .await;
+    // What the alert that the story names turns on; conf/alerts_start_test.yml has the rest.
+    eventually("the upstream counts as down", || async {
+        let scrape = http.get(&metrics).send().await.ok()?.text().await.ok()?;
+        let up = |upstream| {
+            let name = "portcullis_upstream_endpoint_up";
+            harness::metrics::sum(&scrape, name, &[("upstream", upstream)])
+        };
+        (up("orders") < 0.5 && up("echo") > 0.5).then_some(())
+    })
+    .await;
 
     same_settings_as_the_containers(&record, &observe);
     kill_process(Pid::from_child(&observe.script), Signal::INT).expect("it runs");

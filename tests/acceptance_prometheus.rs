@@ -18,9 +18,10 @@ use std::time::Duration;
 
 use harness::certificates::Certificates;
 use harness::clients::{lines, token_of};
+use harness::grafana::Look;
 use harness::peers::peer;
 use harness::process::{Setup, free_ports};
-use harness::prometheus::Prometheus;
+use harness::prometheus::{Prometheus, SPEED};
 use harness::queries::{self, Query};
 use harness::upstream::Upstream;
 use harness::{PATIENCE, Process, eventually, kid};
@@ -160,17 +161,22 @@ async fn every_query_answers(prometheus: &Prometheus) {
     let looked_at = alerts.iter().chain(&examples).flat_map(|query| {
         queries::selectors(&query.text)
             .into_iter()
-            .map(|text| Query {
-                place: query.place.clone(),
-                text,
-            })
+            .map(|text| Query::now(query.place.clone(), text))
             .collect::<Vec<_>>()
     });
-    let mut open: Vec<Query> = queries::of_dashboards();
+    let mut open: Vec<Query> = Look::RANGES
+        .into_iter()
+        .flat_map(|range| {
+            queries::of_dashboards(Look {
+                speed: SPEED,
+                ..Look::of(range)
+            })
+        })
+        .collect();
     let panels = open.len();
     open.extend(looked_at);
     open.extend(examples.clone());
-    assert!(panels > 60 && open.len() > panels + 80, "{}", open.len());
+    assert!(panels > 180 && open.len() > panels + 80, "{}", open.len());
 
     let deadline = tokio::time::Instant::now() + PATIENCE;
     loop {

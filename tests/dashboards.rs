@@ -9,6 +9,8 @@
     reason = "the helpers of a test fail by panicking"
 )]
 
+#[path = "harness/grafana.rs"]
+mod grafana;
 #[path = "harness/queries.rs"]
 mod queries;
 
@@ -16,6 +18,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use grafana::Look;
 use queries::{dashboards, documented_metrics, metric_of, of_alerts, of_dashboards, selectors};
 
 fn text(file: &str) -> String {
@@ -156,7 +159,10 @@ fn alerts_and_dashboards_use_metrics_that_the_gateway_has() {
     let known = documented_metrics();
     assert!(known.len() > 40, "{}", known.len());
     let mut used = BTreeSet::new();
-    for query in of_dashboards().into_iter().chain(of_alerts()) {
+    for query in of_dashboards(Look::of(Look::RANGES[0]))
+        .into_iter()
+        .chain(of_alerts())
+    {
         for selector in selectors(&query.text) {
             let Some(metric) = metric_of(&selector) else {
                 continue;
@@ -179,14 +185,13 @@ fn alerts_and_dashboards_use_metrics_that_the_gateway_has() {
 }
 
 /// Metrics for questions that come up once in a while.
-const UNWATCHED: [&str; 8] = [
+const UNWATCHED: [&str; 7] = [
     "portcullis_trace_spans_exported_total",
     "portcullis_token_cache_evictions_total",
     "portcullis_token_cache_entries",
     "portcullis_token_cache_bytes",
     "process_max_fds",
     "process_virtual_memory_bytes",
-    "process_start_time_seconds",
     "process_threads",
 ];
 
@@ -271,6 +276,91 @@ fn dashboards_name_the_provisioned_source_and_each_other() {
             .filter_map(|annotation| annotation["name"].as_str())
             .collect();
         assert_eq!(annotations, ["Rotate", "Rotate and purge"], "{file}");
+    }
+}
+
+#[test]
+fn windows_of_dashboards_hold_enough_scrapes() {
+    let mut windows = 0;
+    for range in Look::RANGES {
+        let look = Look::of(range);
+        for query in of_dashboards(look) {
+            for window in query.text.split('[').skip(1) {
+                let millis = window.split("ms]").next().expect("in milliseconds");
+                let millis: u128 = millis.parse().expect("a number");
+                // Two scrapes make a rate; one may be late and one lost.
+                assert!(
+                    millis >= 4 * look.scrape.as_millis(),
+                    "{}, {range:?}: a window of {millis} ms",
+                    query.place
+                );
+                windows += 1;
+            }
+        }
+    }
+    assert!(windows > 100, "{windows}");
+}
+
+#[test]
+fn legends_tell_every_line_of_a_graph_from_the_others() {
+    let mut lines = 0;
+    for (file, board) in dashboards() {
+        for panel in board["panels"].as_array().expect("panels") {
+            for target in panel["targets"].as_array().into_iter().flatten() {
+                if target["range"] != true {
+                    continue;
+                }
+                let query = target["expr"].as_str().expect("a query");
+                let legend = target["legendFormat"].as_str().expect("a legend");
+                let labels = match query.split_once("by (") {
+                    Some((_, rest)) => rest.split(')').next().unwrap_or_default(),
+                    None if query.contains("sum(") => "",
+                    // Nothing is summed up: a line for each gateway.
+                    None => "instance",
+                };
+                for label in labels.split(", ").filter(|of| !["", "le"].contains(of)) {
+                    assert!(
+                        legend.contains(&format!("{{{{{label}}}}}")),
+                        "{file}, {}: {legend:?} lacks {label}",
+                        panel["title"]
+                    );
+                }
+                lines += 1;
+            }
+        }
+    }
+    assert!(lines > 40, "{lines}");
+}
+
+#[test]
+fn dashboards_show_no_counter_as_it_stands() {
+    // It begins at 0 with each start, unlike what stands beside it.
+    for query in of_dashboards(Look::of(Look::RANGES[0])) {
+        for selector in selectors(&query.text) {
+            let counter = metric_of(&selector).is_some_and(|name| name.ends_with("_total"));
+            let ends = ["[", " offset "].map(|end| format!("{selector}{end}"));
+            assert!(
+                !counter || ends.iter().any(|end| query.text.contains(end)),
+                "{}: {selector}",
+                query.place
+            );
+        }
+    }
+}
+
+#[test]
+fn only_a_failure_counts_as_one() {
+    // What a caller got wrong is no failure, and a result that comes later need not be one.
+    let look = Look::of(Look::RANGES[0]);
+    for query in of_dashboards(look).into_iter().chain(of_alerts()) {
+        for selector in selectors(&query.text) {
+            let results = ["result!=", "result!~", "result=~"];
+            assert!(
+                !results.iter().any(|of| selector.contains(of)),
+                "{}: {selector}",
+                query.place
+            );
+        }
     }
 }
 

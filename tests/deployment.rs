@@ -350,9 +350,12 @@ fn promtool_accepts_the_scrape_configuration_and_the_rules() {
 
 #[test]
 fn promtool_proves_every_alert() {
-    run("promtool", &["test", "rules", "conf/alerts_test.yml"]);
+    const TESTS: [&str; 2] = ["conf/alerts_test.yml", "conf/alerts_start_test.yml"];
+    for file in TESTS {
+        run("promtool", &["test", "rules", file]);
+    }
 
-    let tests = text("conf/alerts_test.yml");
+    let tests = TESTS.map(text).concat();
     let alerts = yaml("conf/alerts.yml");
     for group in alerts["groups"].as_sequence().unwrap() {
         for rule in group["rules"].as_sequence().unwrap() {
@@ -368,6 +371,25 @@ fn promtool_proves_every_alert() {
                 assert!(rule["annotations"][annotation].is_string(), "{name}");
             }
         }
+    }
+}
+
+#[test]
+fn the_stories_name_the_alert_that_fires_and_when() {
+    // promtool_proves_every_alert shows that this is so.
+    let said = "within a minute and a half PortcullisUpstreamDown";
+    let proven = format!("'the story: {said}, after five PortcullisUpstreamUnreachable'");
+    assert!(text("conf/alerts_start_test.yml").contains(&proven));
+    for file in ["README.md", "scripts/observe", "docker-compose.yml"] {
+        let text = text(file).replace('`', "").replace('#', " ");
+        let words: Vec<_> = text.split_whitespace().collect();
+        assert!(words.join(" ").contains(said), "{file}");
+    }
+    // How to bring it back, and that a gateway does not start without it.
+    for file in ["README.md", "docker-compose.yml"] {
+        let text = text(file);
+        assert!(text.contains("docker-compose start orders"), "{file}");
+        assert!(text.contains("exits with 2"), "{file}");
     }
 }
 

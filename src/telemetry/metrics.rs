@@ -1,8 +1,8 @@
 //! The metrics: one struct, one registry of its own, handles resolved at start.
 //!
 //! Invariants: names begin with `portcullis_` (those of the process excepted); label sets are
-//! closed, and every series but those of `http_requests_total` and of kids exists at 0 from the
-//! start, so that `increase()` misses nothing; no label ever holds a client, a path or a kid that
+//! closed, and every series but those of kids and of `http_requests_total` below 5xx exists at 0
+//! from the start, so that `increase()` misses nothing; no label ever holds a client, a path or a kid that
 //! is not ours. What a request does takes no lock. `docs/metrics.md` lists every metric, and a
 //! test compares the two.
 

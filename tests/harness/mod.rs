@@ -20,6 +20,7 @@ pub mod collector;
 pub mod disk;
 pub mod faulty;
 pub mod forge;
+pub mod grafana;
 pub mod h2;
 pub mod in_process;
 pub mod lines;

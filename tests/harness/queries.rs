@@ -1,5 +1,6 @@
 //! Every PromQL query that is shipped: of dashboards, alerts and documentation. Imports nothing of
-//! ours, so that tests of files alone can take it without the rest of the harness.
+//! ours but `grafana.rs` beside it, so that tests of files alone can take the two without the rest of
+//! the harness.
 
 #![allow(
     dead_code,
@@ -12,14 +13,38 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde_json::Value;
+
+use super::grafana::{ANNOTATION_POINTS, Look, Sent, WINDOW};
 
 /// A query, and where it stands.
 #[derive(Clone, Debug)]
 pub struct Query {
     pub place: String,
     pub text: String,
+    /// Of a query over a whole range: how long it is, and its step.
+    pub over: Option<(Duration, Duration)>,
+}
+
+impl Query {
+    /// One that is asked for a moment.
+    pub fn now(place: String, text: String) -> Self {
+        Self {
+            place,
+            text,
+            over: None,
+        }
+    }
+
+    fn over(place: String, look: Look, sent: Sent) -> Self {
+        Self {
+            place,
+            text: sent.text,
+            over: Some((look.length(), sent.step)),
+        }
+    }
 }
 
 fn root() -> &'static Path {
@@ -62,22 +87,41 @@ fn string(value: &Value) -> String {
 }
 
 /// The queries of panels and annotations, as Grafana sends them for all instances and routes.
-pub fn of_dashboards() -> Vec<Query> {
-    let mut queries = Vec::new();
+pub fn of_dashboards(look: Look) -> Vec<Query> {
+    let mut queries = of_annotations(look);
     for (file, board) in dashboards() {
         for panel in list(&board, "panels") {
+            let columns = panel["gridPos"]["w"].as_u64().expect("a width");
+            let points = WINDOW * u32::try_from(columns).expect("of 24") / 24;
             for target in list(panel, "targets") {
-                queries.push(Query {
-                    place: format!("{file}, panel {}", panel["title"]),
-                    text: as_sent(&string(&target["expr"])),
+                let place = format!("{file}, panel {}", panel["title"]);
+                let sent = look.sent(
+                    &string(&target["expr"]),
+                    points,
+                    target["interval"].as_str(),
+                );
+                queries.push(if target["instant"] == true {
+                    Query::now(place, sent.text)
+                } else {
+                    Query::over(place, look, sent)
                 });
             }
         }
+    }
+    queries
+}
+
+/// The queries of the annotations alone, in both of the ways in which Grafana asks for them.
+pub fn of_annotations(look: Look) -> Vec<Query> {
+    let mut queries = Vec::new();
+    for (file, board) in dashboards() {
         for annotation in list(&board["annotations"], "list") {
-            queries.push(Query {
-                place: format!("{file}, annotation {}", annotation["name"]),
-                text: as_sent(&string(&annotation["expr"])),
-            });
+            for points in ANNOTATION_POINTS {
+                let place = format!("{file}, annotation {}", annotation["name"]);
+                let step = annotation["step"].as_str();
+                let sent = look.sent(&string(&annotation["expr"]), points, step);
+                queries.push(Query::over(place, look, sent));
+            }
         }
     }
     queries
@@ -100,18 +144,6 @@ pub fn of_variables() -> Vec<(String, String)> {
     asked
 }
 
-/// Replaces Grafana's variables. Windows are long enough for whatever a test did.
-fn as_sent(query: &str) -> String {
-    let sent = query
-        .replace("$instance", ".*")
-        .replace("$route", ".*")
-        .replace("$__rate_interval", "2m")
-        .replace("$__interval", "2m")
-        .replace("$__range", "2m");
-    assert!(!sent.contains('$'), "an unknown variable in {query}");
-    sent
-}
-
 /// The expressions of alerts and recording rules.
 pub fn of_alerts() -> Vec<Query> {
     let rules: serde_yaml::Value =
@@ -122,10 +154,10 @@ pub fn of_alerts() -> Vec<Query> {
         .flat_map(|group| group["rules"].as_sequence().expect("rules"))
         .map(|rule| {
             let name = rule["alert"].as_str().or_else(|| rule["record"].as_str());
-            Query {
-                place: format!("alerts.yml, {}", name.expect("a name")),
-                text: rule["expr"].as_str().expect("an expression").to_owned(),
-            }
+            Query::now(
+                format!("alerts.yml, {}", name.expect("a name")),
+                rule["expr"].as_str().expect("an expression").to_owned(),
+            )
         })
         .collect()
 }
@@ -139,10 +171,10 @@ pub fn of_document() -> Vec<Query> {
             let query = line
                 .strip_suffix("` |")
                 .and_then(|rest| rest.rsplit('`').next());
-            Query {
-                place: format!("docs/metrics.md, {}", name_of(line)),
-                text: query.unwrap_or_else(|| panic!("{line}")).to_owned(),
-            }
+            Query::now(
+                format!("docs/metrics.md, {}", name_of(line)),
+                query.unwrap_or_else(|| panic!("{line}")).to_owned(),
+            )
         })
         .collect()
 }

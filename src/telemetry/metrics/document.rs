@@ -23,8 +23,9 @@ for whoever accepts gzip.
 - Durations are in seconds, moments are Unix times in seconds.
 - Label sets are closed. A label never holds a client, a path, or a `kid` that is not ours.
 - Every series exists at 0 from the start, so `rate()` and `increase()` miss no first event. There are two exceptions:
-  a series of `portcullis_http_requests_total` appears with its first request, and a series with a `kid` lives as long
-  as that key or its tombstone.
+  a series of `portcullis_http_requests_total` appears with its first request unless its `code` is `5xx`, and a series
+  with a `kid` lives as long as that key or its tombstone. To reckon shares of all requests divide by
+  `portcullis_http_request_duration_seconds_count`, which counts the same requests by route and is there from the start.
 - Counters begin at 0 when the process starts. Queries with `rate()` and `increase()` allow for that.
 - Alerts on these metrics stand in `conf/alerts.yml`, what to do about each in `docs/runbook.md`, dashboards in
   `conf/grafana/`.

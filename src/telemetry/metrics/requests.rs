@@ -1,8 +1,10 @@
 //! `http_requests_total`: counters by route, method and class of status.
 //!
-//! A series appears with its first request. A general counter family would take its lock for that,
-//! on the request path, and a scrape holds the same lock (invariant 20). Since the label sets are
-//! known at start, here every counter exists from the start and a scrape leaves out those at 0.
+//! A series appears with its first request, but those of 5xx are there from the start: an alert has
+//! to see the first failure, which is a rise only when a 0 was there before. A general counter family
+//! would take its lock for a new series, on the request path, and a scrape holds the same lock
+//! (invariant 20). Since the label sets are known at start, here every counter exists from the start
+//! and a scrape leaves out those at 0.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -66,7 +68,7 @@ impl MethodRequests {
     fn samples(&self, route: &str, samples: &mut Vec<Metric>) {
         for (code, count) in CodeClass::ALL.iter().zip(&self.codes) {
             let count = count.load(Ordering::Relaxed);
-            if count == 0 {
+            if count == 0 && *code != CodeClass::ServerError {
                 continue;
             }
             let labels = [

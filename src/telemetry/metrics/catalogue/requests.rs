@@ -9,7 +9,8 @@ pub(super) const TRAFFIC: Chapter = Chapter {
         entry(
             "portcullis_http_requests_total",
             "requests",
-            "Routes and the issuer's endpoints alike; a series appears with its first request.",
+            "Routes and the issuer's endpoints alike; a series appears with its first request, those of `5xx` are there \
+             from the start.",
             "share of failed requests",
             r#"sum(rate(portcullis_http_requests_total{code="5xx"}[5m])) / sum(rate(portcullis_http_requests_total[5m]))"#,
         ),
