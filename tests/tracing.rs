@@ -9,6 +9,8 @@
 
 mod harness;
 
+use std::time::Duration;
+
 use harness::collector::{Collector, attribute, hex, the};
 use harness::raw::{Answer, RawClient, exchange};
 use harness::{CLIENT, Gateway, Options, SECRET, kid};
@@ -447,6 +449,50 @@ async fn a_collector_that_is_busy_gets_the_spans_later() {
         (dropped(&gateway, "refused").await == 1.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_asks_for_half_a_minute_costs_no_span() {
+    let collector = Collector::start();
+    let gateway = traced(&collector, "").await;
+    collector.ask_for_pause(429, 30);
+    exchange(&gateway.proxy, get("/public", &continuing("01")))
+        .await
+        .unwrap();
+    harness::eventually("the line about the failure", || async {
+        let lines = gateway.log.lines();
+        lines
+            .iter()
+            .any(|line| line["event"] == "trace_export_failed")
+            .then_some(())
+    })
+    .await;
+    // Only a stop does not wait so long.
+    gateway.flush_records().await;
+    assert_eq!(of_trace(&collector.spans(), TRACE).len(), 2);
+    assert_eq!(dropped(&gateway, "undeliverable").await, 0.0);
+    assert_eq!(collector.arrivals().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_batch_waits_as_long_as_the_collector_asked() {
+    let collector = Collector::start();
+    let gateway = traced(&collector, "").await;
+    for status in [429, 500] {
+        collector.ask_for_pause(status, 2);
+        exchange(&gateway.proxy, get("/public", "")).await.unwrap();
+        gateway.flush_records().await;
+        let before = collector.arrivals().len();
+        exchange(&gateway.proxy, get("/public", "")).await.unwrap();
+        let arrivals = harness::eventually("the next batch", || async {
+            let arrivals = collector.arrivals();
+            (arrivals.len() > before).then_some(arrivals)
+        })
+        .await;
+        let pause = arrivals[before].duration_since(arrivals[before - 1]);
+        assert!(pause >= Duration::from_secs(2), "{status}: {pause:?}");
+    }
+    assert_eq!(dropped(&gateway, "undeliverable").await, 4.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -12,6 +12,7 @@ mod context;
 mod deliver;
 mod export;
 mod otlp;
+mod pace;
 
 use std::fmt;
 use std::io;
