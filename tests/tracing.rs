@@ -11,9 +11,12 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::collector::{Collector, attribute, hex, the};
+use harness::collector::{Collector, attribute, hex, the, value};
+use harness::h2::H2Client;
 use harness::raw::{Answer, RawClient, exchange};
+use harness::upstream::Upstream;
 use harness::{CLIENT, Gateway, Options, SECRET, kid};
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
@@ -101,12 +104,26 @@ async fn a_callers_trace_is_continued_and_passed_on() {
         (request, "http.request.method", "GET"),
         (request, "url.path", "/hello"),
         (request, "http.response.status_code", "200"),
+        (request, "url.scheme", "http"),
+        (request, "http.route", "/*"),
+        (request, "network.protocol.version", "1.1"),
         (request, "portcullis.route", "api"),
         (request, "portcullis.client_id", CLIENT),
         (verify, "portcullis.cache", "miss"),
         (verify, "portcullis.key_state", "active"),
         (verify, "portcullis.kid", &kid(&token)),
         (upstream, "portcullis.upstream", "echo"),
+        (upstream, "http.request.method", "GET"),
+        (
+            upstream,
+            "url.full",
+            &format!("http://{}/hello", gateway.upstream.address),
+        ),
+        (
+            upstream,
+            "server.address",
+            &gateway.upstream.address.ip().to_string(),
+        ),
         (
             upstream,
             "server.port",
@@ -114,6 +131,11 @@ async fn a_callers_trace_is_continued_and_passed_on() {
         ),
     ] {
         assert_eq!(attribute(span, name), value, "{name} of {}", span.name);
+    }
+    for span in [request, verify, upstream] {
+        assert_eq!(span.trace_state, "vendor=1");
+        assert_eq!(attribute(span, "error.type"), "");
+        assert_eq!(attribute(span, "http.request.method_original"), "");
     }
     for child in [verify, upstream] {
         assert!(child.start_time_unix_nano >= request.start_time_unix_nano);
@@ -296,15 +318,23 @@ routes:
     assert_eq!(issue.trace_id, issuer.trace_id);
     assert!(issuer.parent_span_id.is_empty());
     assert_eq!(attribute(issuer, "portcullis.client_id"), CLIENT);
+    assert_eq!(attribute(issuer, "http.route"), "/oauth2/token");
 
     let (rotate, purged) = (the(&spans, "rotate keys"), the(&spans, "purge keys"));
     for span in [rotate, purged] {
         assert_eq!(attribute(span, "portcullis.trigger"), "manual");
-        assert_eq!(attribute(span, "portcullis.changed"), "true");
+        let changed = value(span, "portcullis.changed");
+        assert_eq!(changed, Some(AttributeValue::BoolValue(true)));
+        let revision = value(span, "portcullis.revision");
+        assert!(
+            matches!(revision, Some(AttributeValue::IntValue(1..))),
+            "{revision:?}"
+        );
         assert!(span.parent_span_id.is_empty(), "a trace of its own");
         assert!(span.end_time_unix_nano > span.start_time_unix_nano);
     }
-    assert_eq!(attribute(purged, "portcullis.drained"), "true");
+    let drained = value(purged, "portcullis.drained");
+    assert_eq!(drained, Some(AttributeValue::BoolValue(true)));
     assert_eq!(
         attribute(purged, "portcullis.purge_id"),
         purge["rotation_id"].as_str().unwrap()
@@ -322,16 +352,106 @@ routes:
     );
     assert_eq!(attribute(request, "url.path"), "/x/[redacted]");
     assert!(
-        request.status.is_none(),
+        request.status.is_none() && attribute(request, "error.type").is_empty(),
         "a refusal is no failure of the server"
     );
+    assert_eq!(attribute(request, "portcullis.reason"), "key_purged");
 
     for name in ["GET gone", "upstream gone"] {
         let span = the(&spans, name);
         assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
         assert_eq!(span.status.as_ref().unwrap().message, "upstream_failed");
+        assert_eq!(attribute(span, "error.type"), "upstream_failed");
     }
     no_secret(&collector, &[&token]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_a_client_invented_is_in_no_name() {
+    let collector = Collector::start();
+    let gateway = traced(&collector, "").await;
+    let fields = continuing("01");
+    let invented = format!("FROB\u{7e}NNNN /public HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    exchange(&gateway.proxy, invented).await.unwrap();
+    let spans = collector
+        .wait_for(&gateway, "the spans", |spans| {
+            (of_trace(spans, TRACE).len() == 2).then(|| spans.to_vec())
+        })
+        .await;
+    for name in ["HTTP public", "upstream echo"] {
+        let span = the(&spans, name);
+        assert_eq!(attribute(span, "http.request.method"), "_OTHER");
+        assert_eq!(attribute(span, "http.request.method_original"), "FROB~NNNN");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_http_2_has_the_names_of_the_conventions() {
+    let collector = Collector::start();
+    let gateway = Gateway::start(Options {
+        more: collector.section(""),
+        h2: true,
+        ..Options::default()
+    })
+    .await;
+    let (address, ca) = gateway.h2.clone().unwrap();
+    let mut client = H2Client::connect(address, &ca).await;
+    let traceparent = format!("00-{TRACE}-{PARENT}-01");
+    // A state may come in several fields; a member that looks like a token stays out.
+    let fields = [
+        ("traceparent", &*traceparent),
+        ("tracestate", "a=1,b=eyJhbGciOiJFUzI1NiJ9"),
+        ("tracestate", "c=3"),
+    ];
+    let ended = client
+        .request("GET", "/public?code=hidden", &fields, b"")
+        .await;
+    assert_eq!(ended.status(), 200);
+    let spans = collector
+        .wait_for(&gateway, "the spans", |spans| {
+            (of_trace(spans, TRACE).len() == 2).then(|| spans.to_vec())
+        })
+        .await;
+    let request = the(&spans, "GET public");
+    assert_eq!(attribute(request, "url.scheme"), "https");
+    assert_eq!(attribute(request, "http.route"), "/public");
+    assert_eq!(attribute(request, "network.protocol.version"), "2");
+    assert!(spans.iter().all(|span| span.trace_state == "a=1,c=3"));
+    no_secret(&collector, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_answers_itself_is_an_error_from_500_on() {
+    let collector = Collector::start();
+    let busy =
+        Upstream::of(axum::Router::new().fallback(async || http::StatusCode::SERVICE_UNAVAILABLE));
+    let gateway = Gateway::start(Options {
+        more: collector.section(""),
+        upstreams: format!("  busy: {{ endpoints: [\"{}\"] }}", busy.address),
+        routes: "
+routes:
+  - { name: busy, match: { prefix: /busy }, auth: none, upstream: busy }
+"
+        .to_owned(),
+        ..Options::default()
+    })
+    .await;
+    exchange(&gateway.proxy, get("/busy", "")).await.unwrap();
+    exchange(&gateway.proxy, get("/nowhere", "")).await.unwrap();
+    let spans = collector
+        .wait_for(&gateway, "the spans", |spans| {
+            (spans.len() == 3).then(|| spans.to_vec())
+        })
+        .await;
+    for name in ["GET busy", "upstream busy"] {
+        let span = the(&spans, name);
+        assert_eq!(attribute(span, "error.type"), "503");
+        assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
+    }
+    assert_eq!(attribute(the(&spans, "GET busy"), "http.route"), "/busy/*");
+    let unmatched = the(&spans, "GET none");
+    assert_eq!(value(unmatched, "http.route"), None);
+    assert_eq!(value(unmatched, "error.type"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

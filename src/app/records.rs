@@ -39,7 +39,12 @@ impl Records {
             .iter()
             .map(|route| RouteNames {
                 route: route.name.clone(),
+                template: route.matcher.path.template(),
                 upstream: route.upstream.clone(),
+                is_upstream_tls: config
+                    .upstreams
+                    .iter()
+                    .any(|upstream| upstream.name == route.upstream && upstream.tls.is_some()),
             })
             .collect();
         let workers = worker_names(config).len();

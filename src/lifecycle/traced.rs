@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::keys::Trigger;
 use crate::keys::transition::Order;
-use crate::telemetry::{LifecycleSpan, RotationKind, Tracer};
+use crate::telemetry::{Fact, LifecycleSpan, RotationKind, Tracer};
 
 use super::{Lifecycle, LifecycleError, RotationOutcome};
 
@@ -28,19 +28,21 @@ impl Lifecycle {
             Trigger::Manual => "manual",
             Trigger::Automatic => "automatic",
         };
-        let mut attributes = vec![("portcullis.trigger", trigger.to_owned())];
+        let mut attributes = vec![("portcullis.trigger", Fact::Text(trigger.to_owned()))];
         let mut failure = None;
         match result {
             Ok(outcome) => {
-                attributes.push(("portcullis.changed", outcome.changed.to_string()));
-                attributes.push(("portcullis.revision", outcome.set.revision.to_string()));
-                attributes.push(("portcullis.rotation_id", outcome.activation.id.to_string()));
+                let rotation_id = outcome.activation.id.to_string();
+                attributes.push(("portcullis.changed", Fact::Flag(outcome.changed)));
+                attributes.push(("portcullis.revision", Fact::Number(outcome.set.revision)));
+                attributes.push(("portcullis.rotation_id", Fact::Text(rotation_id)));
                 if let Some(receipt) = &outcome.receipt {
                     let state = receipt.state();
-                    let is_drained = state.drained_at.is_some();
-                    attributes.push(("portcullis.purge_id", receipt.purge_id.to_string()));
-                    attributes.push(("portcullis.drained", is_drained.to_string()));
-                    attributes.push(("portcullis.still_held_by", state.still_held_by.join(", ")));
+                    let purge_id = receipt.purge_id.to_string();
+                    let still_held_by = state.still_held_by.join(", ");
+                    attributes.push(("portcullis.purge_id", Fact::Text(purge_id)));
+                    attributes.push(("portcullis.drained", Fact::Flag(state.drained_at.is_some())));
+                    attributes.push(("portcullis.still_held_by", Fact::Text(still_held_by)));
                 }
             }
             // The kind of failure alone: its text may quote what an operator typed.

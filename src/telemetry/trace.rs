@@ -6,13 +6,15 @@
 //! Invariants: a request never waits for the collector: its record goes into a bounded queue of its
 //! worker, and what finds no room, or cannot be delivered, is counted in
 //! `portcullis_trace_spans_dropped_total`. Without a tracer nothing here runs at all. No span holds
-//! a header field, a query or a token.
+//! a query, a token or a header field, but for the `tracestate` of its trace.
 
+mod attributes;
 mod context;
 mod deliver;
 mod export;
 mod otlp;
 mod pace;
+mod state;
 
 use std::fmt;
 use std::io;
@@ -20,11 +22,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::context::{SpanId, TraceId, Traceparent, is_tracestate};
+pub use self::context::{SpanId, TraceId, Traceparent};
 use self::deliver::Collector;
 pub use self::deliver::Header;
 use self::export::Exporter;
 use self::otlp::Encoder;
+pub use self::state::{is_tracestate, tracestate};
 use super::access_log::SampleRate;
 use super::lanes::{self, Bell, Lanes};
 use super::log::Log;
@@ -133,9 +136,20 @@ pub struct LifecycleSpan {
     /// How long it took.
     pub took: Duration,
     /// What is to be known of it; names of ours, values without secrets.
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(&'static str, Fact)>,
     /// Why it failed.
     pub failure: Option<String>,
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Text of ours.
+    Text(String),
+    /// Yes or no.
+    Flag(bool),
+    /// A count.
+    Number(u64),
 }
 
 /// What goes through the queues.

@@ -185,14 +185,19 @@ async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes)
 
 /// An attribute of a span as text; empty when it has none of that name.
 pub fn attribute(span: &Span, name: &str) -> String {
-    let found = span.attributes.iter().find(|of| of.key == name);
-    match found.and_then(|of| of.value.clone()?.value) {
+    match value(span, name) {
         Some(Value::StringValue(text)) => text,
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::BoolValue(flag)) => flag.to_string(),
         Some(other) => format!("{other:?}"),
         None => String::new(),
     }
+}
+
+/// An attribute of a span; `None` when it has none of that name.
+pub fn value(span: &Span, name: &str) -> Option<Value> {
+    let found = span.attributes.iter().find(|of| of.key == name);
+    found.and_then(|of| of.value.clone()?.value)
 }
 
 /// Bytes in hexadecimal, as in a header field.
