@@ -9,6 +9,7 @@
 
 mod harness;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness::collector::{Collector, attribute, hex, the, value};
@@ -20,7 +21,9 @@ use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use serde_json::Value;
+use portcullis::lifecycle::scheduler;
+use portcullis::store::faulty_store::{Step, Trouble};
+use serde_json::{Value, json};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -452,6 +455,62 @@ routes:
     let unmatched = the(&spans, "GET none");
     assert_eq!(value(unmatched, "http.route"), None);
     assert_eq!(value(unmatched, "error.type"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_fails_leads_to_its_line_of_the_log() {
+    let collector = Collector::start();
+    let (gateway, store) = harness::faulty::start(Options {
+        more: collector.section(""),
+        ..Options::default()
+    })
+    .await;
+    store.always(Step::BeforeCommit, Trouble::Fail);
+    for (body, name) in [
+        (json!({}), "rotate keys"),
+        (json!({ "purge": true, "seen_revision": 1 }), "purge keys"),
+    ] {
+        let (status, problem) = gateway.admin_post("/admin/v1/keys/rotate", body).await;
+        assert_eq!(status, 500, "{problem}");
+        let log_id = problem["log_id"].as_str().unwrap();
+        let span = collector
+            .wait_for(&gateway, "the span", |spans| {
+                spans.iter().find(|span| span.name == name).cloned()
+            })
+            .await;
+        assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
+        assert_eq!(attribute(&span, "portcullis.log_id"), log_id);
+        let lines = gateway.log.lines();
+        let lines = lines.iter().filter(|line| line["log_id"] == log_id);
+        assert_eq!(lines.count(), 1);
+    }
+
+    // The schedule tries again and again and tells of the first time.
+    gateway.clock.advance(Duration::from_hours(25));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let lifecycle = Arc::clone(&gateway.lifecycle);
+    let running = tokio::spawn(scheduler::run(lifecycle, async move {
+        let _ended = stopped.await;
+    }));
+    let log_ids = collector
+        .wait_for(&gateway, "two tries", |spans| {
+            let is_automatic = |span: &&Span| attribute(span, "portcullis.trigger") == "automatic";
+            let tries = spans.iter().filter(is_automatic);
+            let log_ids: Vec<String> = tries
+                .map(|span| attribute(span, "portcullis.log_id"))
+                .collect();
+            (log_ids.len() >= 2).then_some(log_ids)
+        })
+        .await;
+    drop(stop);
+    running.await.unwrap();
+    let lines = gateway.log.lines();
+    let mut lines = lines
+        .iter()
+        .filter(|line| line["event"] == "schedule_failed");
+    let line = lines.next().unwrap();
+    assert!(lines.next().is_none());
+    assert!(log_ids.iter().all(|log_id| line["log_id"] == *log_id));
 }
 
 #[tokio::test(flavor = "multi_thread")]
