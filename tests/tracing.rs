@@ -514,6 +514,34 @@ async fn a_rotation_that_fails_leads_to_its_line_of_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_stop_leaves_behind_are_counted_and_told_of() {
+    // It accepts connections and never answers.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", hung.local_addr().unwrap());
+    let gateway = Gateway::start(Options {
+        more: format!("tracing: {{ sample_ratio: 1, otlp: {{ endpoint: \"{endpoint}\" }} }}\n"),
+        ..Options::default()
+    })
+    .await;
+    for _ in 0..3 {
+        exchange(&gateway.proxy, get("/public", "")).await.unwrap();
+    }
+    gateway.settled().await;
+    let records = gateway.records.clone();
+    tokio::task::spawn_blocking(move || records.finish(Duration::from_millis(200)))
+        .await
+        .unwrap();
+    assert_eq!(dropped(&gateway, "undeliverable").await, 6.0);
+    let lines = gateway.log.lines();
+    let told: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["event"] == "trace_spans_lost")
+        .map(|line| &line["spans"])
+        .collect();
+    assert_eq!(told, [6]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_share_of_the_traces_is_recorded() {
     let collector = Collector::start();
     let gateway = Gateway::start(Options {

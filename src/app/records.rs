@@ -100,6 +100,17 @@ impl Records {
             .is_none_or(|tracer| tracer.flush(patience));
     }
 
+    /// As [`Records::flush`], for a stop: nothing is written or delivered after it, and the log says
+    /// how many spans are lost.
+    pub fn finish(&self, patience: Duration) {
+        if let Some(log) = &self.access_log {
+            let _in_time = log.flush(patience);
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(patience);
+        }
+    }
+
     /// Adds a line of the access log to what `refusals` does: for requests on proxy listeners that
     /// no gateway gets to see.
     pub(super) fn with_lines(&self, refusals: RefusalLog) -> RefusalLog {

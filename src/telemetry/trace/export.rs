@@ -12,12 +12,11 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::Traced;
 use super::deliver::{Collector, Delivered};
 use super::otlp::Encoder;
 use super::pace::Pace;
+use super::waiting::Waiting;
 use crate::clock::Clock;
-use crate::telemetry::lanes::LaneEnds;
 use crate::telemetry::log::{Level, Log};
 use crate::telemetry::log_writer::FlushDesk;
 use crate::telemetry::metrics::TraceMetrics;
@@ -30,7 +29,7 @@ const BATCH_SPANS: usize = 512;
 const BATCH_AGE: Duration = Duration::from_secs(1);
 
 pub(super) struct Exporter {
-    ends: LaneEnds<Traced>,
+    waiting: Arc<Waiting>,
     encoder: Encoder,
     collector: Collector,
     around: Around,
@@ -52,13 +51,13 @@ pub(super) struct Around {
 
 impl Exporter {
     pub(super) fn new(
-        ends: LaneEnds<Traced>,
+        waiting: Arc<Waiting>,
         encoder: Encoder,
         collector: Collector,
         around: Around,
     ) -> Self {
         Self {
-            ends,
+            waiting,
             encoder,
             collector,
             around,
@@ -70,14 +69,14 @@ impl Exporter {
     }
 
     pub(super) fn run(mut self) {
-        self.ends.answer_the_bell();
+        self.waiting.answer_the_bell();
         loop {
             // Read before the queues are drained: all that a flush waits for is in them by now.
             let request = self.around.desk.open();
             let anchor = Anchor::now(&*self.around.clock);
             let (encoder, batch) = (&self.encoder, &mut self.batch);
             let drained = self
-                .ends
+                .waiting
                 .drain(|traced| encoder.spans(batch, &traced, &anchor));
             if !self.batch.is_empty() {
                 self.since.get_or_insert_with(Instant::now);
@@ -121,8 +120,11 @@ impl Exporter {
             match self.collector.deliver(message) {
                 Delivered::Taken { refused } => {
                     let refused = refused.min(count);
-                    self.around.metrics.delivered(count - refused);
-                    self.around.metrics.refused(refused);
+                    let metrics = &self.around.metrics;
+                    self.waiting.settle(count, || {
+                        metrics.delivered(count - refused);
+                        metrics.refused(refused);
+                    });
                     self.pace.taken();
                     return self.recovered();
                 }
@@ -173,7 +175,8 @@ impl Exporter {
     fn lost(&mut self, count: u64, why: &str) {
         self.failed(why);
         self.failing = self.failing.map(|lost| lost + count);
-        self.around.metrics.undeliverable(count);
+        let metrics = &self.around.metrics;
+        self.waiting.settle(count, || metrics.undeliverable(count));
     }
 
     fn recovered(&mut self) {

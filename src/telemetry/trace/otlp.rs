@@ -158,11 +158,19 @@ impl Encoder {
     }
 }
 
-/// How many spans a record makes.
-pub(super) fn spans_of(record: &RequestRecord) -> u64 {
-    1 + u64::from(record.auth.is_some())
-        + u64::from(record.upstream.is_some())
-        + u64::from(record.issue.is_some())
+impl Traced {
+    /// How many spans it makes.
+    pub(super) fn spans(&self) -> u64 {
+        match self {
+            Self::Request(record) => {
+                u64::from(record.trace.is_some())
+                    + u64::from(record.auth.is_some())
+                    + u64::from(record.upstream.is_some())
+                    + u64::from(record.issue.is_some())
+            }
+            Self::Lifecycle(_) => 1,
+        }
+    }
 }
 
 fn auth_attributes(record: &RequestRecord, cache: &str) -> Vec<KeyValue> {
