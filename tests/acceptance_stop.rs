@@ -120,6 +120,37 @@ async fn an_idle_gateway_stops_within_a_second() {
     assert_eq!(gateway.status(&token).await, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_tells_of_the_spans_that_a_hung_collector_did_not_take() {
+    // It accepts connections and never answers.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = hung.local_addr().expect("an address");
+    let upstream = Upstream::echo();
+    let setup = Setup {
+        more: format!("tracing: {{ sample_ratio: 1, otlp: {{ endpoint: \"http://{address}\" }} }}"),
+        ..Setup::new(upstream.address)
+    };
+    let mut gateway = Process::start(&setup).await;
+    let token = gateway.token().await;
+    assert_eq!(gateway.status(&token).await, 200);
+    let since = Instant::now();
+    assert_eq!(gateway.terminate().await.code(), Some(0));
+    assert!(
+        since.elapsed() < Duration::from_secs(2),
+        "{:?}",
+        since.elapsed()
+    );
+    let lines = gateway.log_lines();
+    let lost: Vec<_> = lines
+        .iter()
+        .filter(|line| line["event"] == "trace_spans_lost")
+        .map(|line| line["spans"].as_u64())
+        .collect();
+    // The token's two and the request's three at least.
+    assert!(matches!(lost[..], [Some(5..)]), "{lost:?}");
+    assert_stopped_in_order(&gateway);
+}
+
 /// The last line of the log was still written.
 fn assert_stopped_in_order(gateway: &Process) {
     let lines = gateway.log_lines();

@@ -9,13 +9,21 @@
 
 mod harness;
 
-use harness::collector::{Collector, attribute, hex, the};
+use std::sync::Arc;
+use std::time::Duration;
+
+use harness::collector::{Collector, attribute, hex, the, value};
+use harness::h2::H2Client;
 use harness::raw::{Answer, RawClient, exchange};
+use harness::upstream::Upstream;
 use harness::{CLIENT, Gateway, Options, SECRET, kid};
+use opentelemetry_proto::tonic::common::v1::any_value::Value as AttributeValue;
 use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
-use serde_json::Value;
+use portcullis::lifecycle::scheduler;
+use portcullis::store::faulty_store::{Step, Trouble};
+use serde_json::{Value, json};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "b7ad6b7169203331";
@@ -99,12 +107,26 @@ async fn a_callers_trace_is_continued_and_passed_on() {
         (request, "http.request.method", "GET"),
         (request, "url.path", "/hello"),
         (request, "http.response.status_code", "200"),
+        (request, "url.scheme", "http"),
+        (request, "http.route", "/*"),
+        (request, "network.protocol.version", "1.1"),
         (request, "portcullis.route", "api"),
         (request, "portcullis.client_id", CLIENT),
         (verify, "portcullis.cache", "miss"),
         (verify, "portcullis.key_state", "active"),
         (verify, "portcullis.kid", &kid(&token)),
         (upstream, "portcullis.upstream", "echo"),
+        (upstream, "http.request.method", "GET"),
+        (
+            upstream,
+            "url.full",
+            &format!("http://{}/hello", gateway.upstream.address),
+        ),
+        (
+            upstream,
+            "server.address",
+            &gateway.upstream.address.ip().to_string(),
+        ),
         (
             upstream,
             "server.port",
@@ -112,6 +134,11 @@ async fn a_callers_trace_is_continued_and_passed_on() {
         ),
     ] {
         assert_eq!(attribute(span, name), value, "{name} of {}", span.name);
+    }
+    for span in [request, verify, upstream] {
+        assert_eq!(span.trace_state, "vendor=1");
+        assert_eq!(attribute(span, "error.type"), "");
+        assert_eq!(attribute(span, "http.request.method_original"), "");
     }
     for child in [verify, upstream] {
         assert!(child.start_time_unix_nano >= request.start_time_unix_nano);
@@ -294,15 +321,23 @@ routes:
     assert_eq!(issue.trace_id, issuer.trace_id);
     assert!(issuer.parent_span_id.is_empty());
     assert_eq!(attribute(issuer, "portcullis.client_id"), CLIENT);
+    assert_eq!(attribute(issuer, "http.route"), "/oauth2/token");
 
     let (rotate, purged) = (the(&spans, "rotate keys"), the(&spans, "purge keys"));
     for span in [rotate, purged] {
         assert_eq!(attribute(span, "portcullis.trigger"), "manual");
-        assert_eq!(attribute(span, "portcullis.changed"), "true");
+        let changed = value(span, "portcullis.changed");
+        assert_eq!(changed, Some(AttributeValue::BoolValue(true)));
+        let revision = value(span, "portcullis.revision");
+        assert!(
+            matches!(revision, Some(AttributeValue::IntValue(1..))),
+            "{revision:?}"
+        );
         assert!(span.parent_span_id.is_empty(), "a trace of its own");
         assert!(span.end_time_unix_nano > span.start_time_unix_nano);
     }
-    assert_eq!(attribute(purged, "portcullis.drained"), "true");
+    let drained = value(purged, "portcullis.drained");
+    assert_eq!(drained, Some(AttributeValue::BoolValue(true)));
     assert_eq!(
         attribute(purged, "portcullis.purge_id"),
         purge["rotation_id"].as_str().unwrap()
@@ -320,16 +355,190 @@ routes:
     );
     assert_eq!(attribute(request, "url.path"), "/x/[redacted]");
     assert!(
-        request.status.is_none(),
+        request.status.is_none() && attribute(request, "error.type").is_empty(),
         "a refusal is no failure of the server"
     );
+    assert_eq!(attribute(request, "portcullis.reason"), "key_purged");
 
     for name in ["GET gone", "upstream gone"] {
         let span = the(&spans, name);
         assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
         assert_eq!(span.status.as_ref().unwrap().message, "upstream_failed");
+        assert_eq!(attribute(span, "error.type"), "upstream_failed");
     }
     no_secret(&collector, &[&token]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_a_client_invented_is_in_no_name() {
+    let collector = Collector::start();
+    let gateway = traced(&collector, "").await;
+    let fields = continuing("01");
+    let invented = format!("FROB\u{7e}NNNN /public HTTP/1.1\r\nHost: a\r\n{fields}\r\n");
+    exchange(&gateway.proxy, invented).await.unwrap();
+    let spans = collector
+        .wait_for(&gateway, "the spans", |spans| {
+            (of_trace(spans, TRACE).len() == 2).then(|| spans.to_vec())
+        })
+        .await;
+    for name in ["HTTP public", "upstream echo"] {
+        let span = the(&spans, name);
+        assert_eq!(attribute(span, "http.request.method"), "_OTHER");
+        assert_eq!(attribute(span, "http.request.method_original"), "FROB~NNNN");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_http_2_has_the_names_of_the_conventions() {
+    let collector = Collector::start();
+    let gateway = Gateway::start(Options {
+        more: collector.section(""),
+        h2: true,
+        ..Options::default()
+    })
+    .await;
+    let (address, ca) = gateway.h2.clone().unwrap();
+    let mut client = H2Client::connect(address, &ca).await;
+    let traceparent = format!("00-{TRACE}-{PARENT}-01");
+    // A state may come in several fields; a member that looks like a token stays out.
+    let fields = [
+        ("traceparent", &*traceparent),
+        ("tracestate", "a=1,b=eyJhbGciOiJFUzI1NiJ9"),
+        ("tracestate", "c=3"),
+    ];
+    let ended = client
+        .request("GET", "/public?code=hidden", &fields, b"")
+        .await;
+    assert_eq!(ended.status(), 200);
+    let spans = collector
+        .wait_for(&gateway, "the spans", |spans| {
+            (of_trace(spans, TRACE).len() == 2).then(|| spans.to_vec())
+        })
+        .await;
+    let request = the(&spans, "GET public");
+    assert_eq!(attribute(request, "url.scheme"), "https");
+    assert_eq!(attribute(request, "http.route"), "/public");
+    assert_eq!(attribute(request, "network.protocol.version"), "2");
+    assert!(spans.iter().all(|span| span.trace_state == "a=1,c=3"));
+    no_secret(&collector, &[]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_upstream_answers_itself_is_an_error_from_500_on() {
+    let collector = Collector::start();
+    let busy =
+        Upstream::of(axum::Router::new().fallback(async || http::StatusCode::SERVICE_UNAVAILABLE));
+    let gateway = Gateway::start(Options {
+        more: collector.section(""),
+        upstreams: format!("  busy: {{ endpoints: [\"{}\"] }}", busy.address),
+        routes: "
+routes:
+  - { name: busy, match: { prefix: /busy }, auth: none, upstream: busy }
+"
+        .to_owned(),
+        ..Options::default()
+    })
+    .await;
+    exchange(&gateway.proxy, get("/busy", "")).await.unwrap();
+    exchange(&gateway.proxy, get("/nowhere", "")).await.unwrap();
+    let spans = collector
+        .wait_for(&gateway, "the spans", |spans| {
+            (spans.len() == 3).then(|| spans.to_vec())
+        })
+        .await;
+    for name in ["GET busy", "upstream busy"] {
+        let span = the(&spans, name);
+        assert_eq!(attribute(span, "error.type"), "503");
+        assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
+    }
+    assert_eq!(attribute(the(&spans, "GET busy"), "http.route"), "/busy/*");
+    let unmatched = the(&spans, "GET none");
+    assert_eq!(value(unmatched, "http.route"), None);
+    assert_eq!(value(unmatched, "error.type"), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_fails_leads_to_its_line_of_the_log() {
+    let collector = Collector::start();
+    let (gateway, store) = harness::faulty::start(Options {
+        more: collector.section(""),
+        ..Options::default()
+    })
+    .await;
+    store.always(Step::BeforeCommit, Trouble::Fail);
+    for (body, name) in [
+        (json!({}), "rotate keys"),
+        (json!({ "purge": true, "seen_revision": 1 }), "purge keys"),
+    ] {
+        let (status, problem) = gateway.admin_post("/admin/v1/keys/rotate", body).await;
+        assert_eq!(status, 500, "{problem}");
+        let log_id = problem["log_id"].as_str().unwrap();
+        let span = collector
+            .wait_for(&gateway, "the span", |spans| {
+                spans.iter().find(|span| span.name == name).cloned()
+            })
+            .await;
+        assert_eq!(span.status.as_ref().unwrap().code(), StatusCode::Error);
+        assert_eq!(attribute(&span, "portcullis.log_id"), log_id);
+        let lines = gateway.log.lines();
+        let lines = lines.iter().filter(|line| line["log_id"] == log_id);
+        assert_eq!(lines.count(), 1);
+    }
+
+    // The schedule tries again and again and tells of the first time.
+    gateway.clock.advance(Duration::from_hours(25));
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let lifecycle = Arc::clone(&gateway.lifecycle);
+    let running = tokio::spawn(scheduler::run(lifecycle, async move {
+        let _ended = stopped.await;
+    }));
+    let log_ids = collector
+        .wait_for(&gateway, "two tries", |spans| {
+            let is_automatic = |span: &&Span| attribute(span, "portcullis.trigger") == "automatic";
+            let tries = spans.iter().filter(is_automatic);
+            let log_ids: Vec<String> = tries
+                .map(|span| attribute(span, "portcullis.log_id"))
+                .collect();
+            (log_ids.len() >= 2).then_some(log_ids)
+        })
+        .await;
+    drop(stop);
+    running.await.unwrap();
+    let lines = gateway.log.lines();
+    let mut lines = lines
+        .iter()
+        .filter(|line| line["event"] == "schedule_failed");
+    let line = lines.next().unwrap();
+    assert!(lines.next().is_none());
+    assert!(log_ids.iter().all(|log_id| line["log_id"] == *log_id));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_that_a_stop_leaves_behind_are_counted_and_told_of() {
+    // It accepts connections and never answers.
+    let hung = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", hung.local_addr().unwrap());
+    let gateway = Gateway::start(Options {
+        more: format!("tracing: {{ sample_ratio: 1, otlp: {{ endpoint: \"{endpoint}\" }} }}\n"),
+        ..Options::default()
+    })
+    .await;
+    for _ in 0..3 {
+        exchange(&gateway.proxy, get("/public", "")).await.unwrap();
+    }
+    gateway.settled().await;
+    let records = gateway.records.clone();
+    tokio::task::spawn_blocking(move || records.finish(Duration::from_millis(200)))
+        .await
+        .unwrap();
+    assert_eq!(dropped(&gateway, "undeliverable").await, 6.0);
+    let lines = gateway.log.lines();
+    let told: Vec<&Value> = lines
+        .iter()
+        .filter(|line| line["event"] == "trace_spans_lost")
+        .map(|line| &line["spans"])
+        .collect();
+    assert_eq!(told, [6]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -447,6 +656,50 @@ async fn a_collector_that_is_busy_gets_the_spans_later() {
         (dropped(&gateway, "refused").await == 1.0).then_some(())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_collector_that_asks_for_half_a_minute_costs_no_span() {
+    let collector = Collector::start();
+    let gateway = traced(&collector, "").await;
+    collector.ask_for_pause(429, 30);
+    exchange(&gateway.proxy, get("/public", &continuing("01")))
+        .await
+        .unwrap();
+    harness::eventually("the line about the failure", || async {
+        let lines = gateway.log.lines();
+        lines
+            .iter()
+            .any(|line| line["event"] == "trace_export_failed")
+            .then_some(())
+    })
+    .await;
+    // Only a stop does not wait so long.
+    gateway.flush_records().await;
+    assert_eq!(of_trace(&collector.spans(), TRACE).len(), 2);
+    assert_eq!(dropped(&gateway, "undeliverable").await, 0.0);
+    assert_eq!(collector.arrivals().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_batch_waits_as_long_as_the_collector_asked() {
+    let collector = Collector::start();
+    let gateway = traced(&collector, "").await;
+    for status in [429, 500] {
+        collector.ask_for_pause(status, 2);
+        exchange(&gateway.proxy, get("/public", "")).await.unwrap();
+        gateway.flush_records().await;
+        let before = collector.arrivals().len();
+        exchange(&gateway.proxy, get("/public", "")).await.unwrap();
+        let arrivals = harness::eventually("the next batch", || async {
+            let arrivals = collector.arrivals();
+            (arrivals.len() > before).then_some(arrivals)
+        })
+        .await;
+        let pause = arrivals[before].duration_since(arrivals[before - 1]);
+        assert!(pause >= Duration::from_secs(2), "{status}: {pause:?}");
+    }
+    assert_eq!(dropped(&gateway, "undeliverable").await, 4.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -221,14 +221,15 @@ async fn try_rotate(
         ..Lifecycle::order(Actor::Admin(operator.name), request.reason)
     };
     let lifecycle = Arc::clone(&parts.lifecycle);
-    to_its_end(async move {
+    let log_id = lifecycle.failure_log_id(&order);
+    let done = to_its_end(async move {
         let _running = running;
         match purge {
             Some(command) => lifecycle.purge_scoped(&order, &command).await,
             None => lifecycle.rotate(&order).await,
         }
-    })
-    .await
+    });
+    done.await.map_err(|error| error.logged_as(log_id))
 }
 
 /// Runs a change on a task of its own: the client may leave, the change runs to its end.

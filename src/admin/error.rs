@@ -38,6 +38,8 @@ pub(super) struct ApiError {
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
     rule: Option<Box<str>>,
+    /// The Log ID of its line, when a span bears it already.
+    log_id: Option<LogId>,
 }
 
 /// An error answer (RFC 9457).
@@ -81,6 +83,7 @@ impl ApiError {
             refusal: None,
             operator: None,
             rule: None,
+            log_id: None,
         }
     }
 
@@ -103,6 +106,12 @@ impl ApiError {
     /// Names the operator, in the log.
     pub(super) fn of_operator(mut self, name: &str) -> Self {
         self.operator = Some(name.into());
+        self
+    }
+
+    /// Its line gets this Log ID, unless it shares one with others.
+    pub(super) const fn logged_as(mut self, log_id: LogId) -> Self {
+        self.log_id = Some(log_id);
         self
     }
 
@@ -311,7 +320,8 @@ impl ApiError {
             parts.metrics.admin_refused(refusal);
             parts.denials.note(parts.clock.now(), refusal.as_str())
         });
-        let log_id = disposition.map_or_else(LogId::random, Disposition::log_id);
+        let own = || self.log_id.unwrap_or_else(LogId::random);
+        let log_id = disposition.map_or_else(own, Disposition::log_id);
         if matches!(disposition, Some(Disposition::Shared(_))) {
             return log_id;
         }

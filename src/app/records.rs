@@ -39,7 +39,12 @@ impl Records {
             .iter()
             .map(|route| RouteNames {
                 route: route.name.clone(),
+                template: route.matcher.path.template(),
                 upstream: route.upstream.clone(),
+                is_upstream_tls: config
+                    .upstreams
+                    .iter()
+                    .any(|upstream| upstream.name == route.upstream && upstream.tls.is_some()),
             })
             .collect();
         let workers = worker_names(config).len();
@@ -93,6 +98,17 @@ impl Records {
             .tracer
             .as_ref()
             .is_none_or(|tracer| tracer.flush(patience));
+    }
+
+    /// As [`Records::flush`], for a stop: nothing is written or delivered after it, and the log says
+    /// how many spans are lost.
+    pub fn finish(&self, patience: Duration) {
+        if let Some(log) = &self.access_log {
+            let _in_time = log.flush(patience);
+        }
+        if let Some(tracer) = &self.tracer {
+            tracer.finish(patience);
+        }
     }
 
     /// Adds a line of the access log to what `refusals` does: for requests on proxy listeners that

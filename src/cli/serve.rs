@@ -280,7 +280,7 @@ fn finish(app: App, log: Log, writer: LogWriter) -> Vec<Finish> {
     vec![
         Finish::new("unlock the store", move || drop(app)),
         Finish::new("flush the access log and the traces", move || {
-            records.flush(FLUSH_PATIENCE);
+            records.finish(FLUSH_PATIENCE);
         }),
         Finish::new("flush the log", move || {
             log.event(Level::Info, "stopped", "the gateway has stopped")

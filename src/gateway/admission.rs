@@ -9,15 +9,15 @@ use pingora::{Error, ErrorType, Result};
 use crate::lifecycle::published::Permit;
 use crate::lifecycle::state_label;
 use crate::telemetry::{
-    AuthStep, CacheLookup, ClientName, FailureCause, KID_BYTES, KeyStateLabel, RouteMetrics, Short,
-    Step,
+    AuthStep, CLIENT_GONE, CacheLookup, ClientName, FailureCause, KID_BYTES, KeyStateLabel,
+    RouteMetrics, Short, Step,
 };
 use crate::token::{self, Claims, Effort, RouteRules};
 
 use super::context::RequestContext;
 use super::denial::Denial;
 use super::limits::host_of;
-use super::records::{CLIENT_GONE, STREAM_CUT};
+use super::records::STREAM_CUT;
 use super::routes::Auth;
 use super::target::{has_many_credentials, rewrite_path, target};
 use super::{Gateway, LocalEndpoints, PreparedRoute, bearer};

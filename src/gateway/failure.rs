@@ -4,13 +4,12 @@
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
-use crate::telemetry::{Disposition, FailureCause, Level};
+use crate::telemetry::{CLIENT_GONE, Disposition, FailureCause, Level};
 
 use super::Gateway;
 use super::body::CRUMBLED;
 use super::context::RequestContext;
 use super::path::PathError;
-use super::records::CLIENT_GONE;
 use super::reply::Reply;
 
 /// Reason of a request that its upstream did not answer well.

@@ -39,9 +39,13 @@ pub(super) fn forwarded_for(session: &Session, request: &mut RequestHeader) -> R
         Some(address) => request.insert_header("X-Forwarded-For", address)?,
         None => drop(request.remove_header(&X_FORWARDED_FOR)),
     }
-    let tls = session
+    let scheme = if is_tls(session) { "https" } else { "http" };
+    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme))
+}
+
+/// Whether the request came over TLS, by its connection.
+pub(super) fn is_tls(session: &Session) -> bool {
+    session
         .digest()
-        .is_some_and(|digest| digest.ssl_digest.is_some());
-    let scheme = HeaderValue::from_static(if tls { "https" } else { "http" });
-    request.insert_header("X-Forwarded-Proto", scheme)
+        .is_some_and(|digest| digest.ssl_digest.is_some())
 }

@@ -1,7 +1,8 @@
 //! What the access log and the traces are told of a request.
 //!
 //! Invariant: with both switched off a request costs a look at two options; with one of them on, a
-//! record that is moved into a queue and never waited for. No header field, query or token is in it.
+//! record that is moved into a queue and never waited for. No query, no token and no header field but a
+//! checked `tracestate` is in it.
 
 use std::time::Duration;
 
@@ -10,21 +11,20 @@ use pingora::proxy::Session;
 use pingora::{Error, ErrorSource};
 
 use crate::telemetry::{
-    ClientName, NO_ROUTE, Place, RequestRecord, RequestTrace, Short, Step, Traceparent,
-    UpstreamStep,
+    CLIENT_GONE, ClientName, NO_ROUTE, Place, RequestRecord, RequestTrace, Short, Step,
+    Traceparent, UpstreamStep, tracestate,
 };
 
 use super::Gateway;
 use super::context::RequestContext;
 use super::failure::UPSTREAM_FAILED;
-
-/// Reason of a request whose client left before its answer was complete.
-pub(super) const CLIENT_GONE: &str = "client_gone";
+use super::forwarding;
 
 /// Reason of a stream that ended because the key that opened it was purged.
 pub(super) const STREAM_CUT: &str = "stream_cut";
 
 const TRACEPARENT: &str = "traceparent";
+const TRACESTATE: &str = "tracestate";
 
 impl Gateway {
     /// Whether requests leave records.
@@ -35,7 +35,7 @@ impl Gateway {
     /// Gives the request its place in a trace, when there is a tracer.
     pub(super) fn begin_trace(&self, session: &Session, ctx: &mut RequestContext) {
         if let Some(tracer) = &self.parts.tracer {
-            ctx.trace = Some(tracer.begin(traceparent(session)));
+            ctx.trace = Some(tracer.begin(fields(session, TRACEPARENT)));
         }
     }
 
@@ -68,15 +68,22 @@ impl Gateway {
             return;
         }
         let record = record(session, ctx, status, total);
-        match (access_log, tracer) {
-            (Some(log), Some(tracer)) => {
-                log.write(self.worker, record.clone());
-                tracer.request(self.worker, record);
+        let Some(tracer) = tracer else {
+            if let Some(log) = access_log {
+                log.write(self.worker, record);
             }
-            (Some(log), None) => log.write(self.worker, record),
-            (None, Some(tracer)) => tracer.request(self.worker, record),
-            (None, None) => {}
+            return;
+        };
+        if let Some(log) = access_log {
+            log.write(self.worker, record.clone());
         }
+        let is_continued = record.trace.is_some_and(|trace| trace.parent.is_some());
+        let tracestate = is_continued.then(|| tracestate(|| fields(session, TRACESTATE)));
+        let record = RequestRecord {
+            tracestate: tracestate.flatten(),
+            ..record
+        };
+        tracer.request(self.worker, record);
     }
 }
 
@@ -103,6 +110,7 @@ fn record(
     RequestRecord {
         total,
         protocol: protocol(request.version),
+        is_tls: forwarding::is_tls(session),
         method: Short::new(request.method.as_str()),
         path: Short::new(request.uri.path()),
         peer: session
@@ -125,9 +133,10 @@ fn record(
         issue: told.issue,
         bytes_in: bytes(session.body_bytes_read()),
         bytes_out: bytes(session.body_bytes_sent()),
-        trace: ctx
-            .trace
-            .or_else(|| Traceparent::parse(traceparent(session)).map(RequestTrace::claimed)),
+        trace: ctx.trace.or_else(|| {
+            let said = Traceparent::parse(fields(session, TRACEPARENT));
+            said.map(RequestTrace::claimed)
+        }),
         ..RequestRecord::new(ctx.started)
     }
 }
@@ -146,13 +155,9 @@ fn upstream(ctx: &RequestContext, answered: Option<Step>) -> Option<UpstreamStep
     })
 }
 
-fn traceparent(session: &Session) -> impl Iterator<Item = &[u8]> {
-    session
-        .req_header()
-        .headers
-        .get_all(TRACEPARENT)
-        .iter()
-        .map(http::HeaderValue::as_bytes)
+fn fields<'a>(session: &'a Session, name: &'static str) -> impl Iterator<Item = &'a [u8]> {
+    let fields = session.req_header().headers.get_all(name);
+    fields.iter().map(http::HeaderValue::as_bytes)
 }
 
 fn bytes(count: usize) -> u64 {

@@ -76,6 +76,15 @@ impl Matcher {
 }
 
 impl PathRule {
+    /// How spans show what it takes: `/path`, or `/path/*` for a path and what lies below it.
+    #[must_use]
+    pub fn template(&self) -> String {
+        match self {
+            Self::Exact(exact) => exact.clone(),
+            Self::Prefix(prefix) => format!("{}/*", prefix.strip_suffix('/').unwrap_or(prefix)),
+        }
+    }
+
     /// Whether `path`, a canonical path, falls under this rule.
     #[must_use]
     pub fn takes(&self, path: &str) -> bool {
@@ -118,6 +127,10 @@ mod tests {
             with_slash.takes("/api/x") && with_slash.takes("/api/") && !with_slash.takes("/apix")
         );
         assert!(PathRule::Prefix("/".to_owned()).takes("/anything"));
+        assert_eq!(rule.template(), "/api/*");
+        assert_eq!(with_slash.template(), "/api/*");
+        assert_eq!(PathRule::Prefix("/".to_owned()).template(), "/*");
+        assert_eq!(PathRule::Exact("/api".to_owned()).template(), "/api");
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::clock::Timestamp;
 use crate::keys::transition;
+use crate::log_id::LogId;
 
 use super::{Lifecycle, LifecycleError};
 
@@ -39,6 +40,8 @@ pub(super) struct ScheduleHealth(Mutex<State>);
 struct State {
     looked_at: Option<Timestamp>,
     is_failing: bool,
+    /// Of the one line about the failures in a row.
+    log_id: Option<LogId>,
     last_failure: Option<ScheduleTrouble>,
 }
 
@@ -47,6 +50,9 @@ impl ScheduleHealth {
         let mut state = self.lock();
         state.looked_at = Some(now);
         let was_failing = std::mem::replace(&mut state.is_failing, done.is_err());
+        if done.is_ok() {
+            state.log_id = None;
+        }
         if let Err(error) = done {
             let since = state.last_failure.as_ref().filter(|_| was_failing);
             state.last_failure = Some(ScheduleTrouble {
@@ -55,6 +61,11 @@ impl ScheduleHealth {
                 why: error.to_string(),
             });
         }
+    }
+
+    /// Log ID of the line about the failures in a row, from the first of them on.
+    pub(super) fn failure_log_id(&self) -> LogId {
+        *self.lock().log_id.get_or_insert_with(LogId::random)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

@@ -159,7 +159,7 @@ fn report(lifecycle: &Lifecycle, error: &LifecycleError) {
             "schedule_failed",
             "a scheduled rotation or retirement could not be completed; the keys in force stay, the schedule tries again",
         )
-        .log_id(LogId::random())
+        .log_id(lifecycle.schedule.failure_log_id())
         .field("cause", error.to_string())
         .emit();
 }

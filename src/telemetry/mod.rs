@@ -47,10 +47,10 @@ pub use metrics::{
     TraceMetrics, Trigger, UpstreamLabels, UpstreamMetrics, WorkerMetrics,
 };
 pub use request_record::{
-    AuthStep, ClientName, KID_BYTES, PATH_BYTES, Place, RequestRecord, RouteNames, Short, Step,
-    UpstreamStep,
+    AuthStep, CLIENT_GONE, ClientName, KID_BYTES, PATH_BYTES, Place, RequestRecord, RouteNames,
+    Short, Step, UpstreamStep,
 };
 pub use trace::{
-    Header, LifecycleSpan, RequestTrace, SpanId, TraceId, TraceSettings, Traceparent, Tracer,
-    TracerParts, is_tracestate,
+    Fact, Header, LifecycleSpan, RequestTrace, SpanId, TraceId, TraceSettings, Traceparent, Tracer,
+    TracerParts, is_tracestate, tracestate,
 };

@@ -1,8 +1,9 @@
 //! One request that has ended, as the access log and the traces tell of it.
 //!
 //! A worker fills one record and moves it into a queue; everything that costs time, the formatting
-//! above all, is done by the thread that takes it out. Invariants: a record holds no header field,
-//! no query and no token; all text in it is bounded; making one allocates nothing.
+//! above all, is done by the thread that takes it out. Invariants: a record holds no query, no token
+//! and no header field but the `tracestate` of a recorded trace; all text in it is bounded; making
+//! one allocates nothing but that.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,6 +23,9 @@ pub const PATH_BYTES: usize = OUTSIDE_LIMIT + 8;
 
 /// Longest kid of a key of ours.
 pub const KID_BYTES: usize = 128;
+
+/// Reason of a request whose client left before its answer was complete.
+pub const CLIENT_GONE: &str = "client_gone";
 
 /// Text kept in place, cut to `N` bytes; at most 255.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -72,6 +76,8 @@ pub struct RequestRecord {
     pub total: Duration,
     /// `HTTP/1.1`, `HTTP/2.0`.
     pub protocol: &'static str,
+    /// Whether it came over TLS.
+    pub is_tls: bool,
     /// The method, as sent.
     pub method: Short<24>,
     /// The path that was judged, without query.
@@ -104,6 +110,8 @@ pub struct RequestRecord {
     pub bytes_out: u64,
     /// Its place in a trace.
     pub trace: Option<RequestTrace>,
+    /// What the caller's tracing systems say of a recorded trace.
+    pub tracestate: Option<Box<str>>,
 }
 
 impl RequestRecord {
@@ -114,6 +122,7 @@ impl RequestRecord {
             started,
             total: Duration::ZERO,
             protocol: "HTTP/1.1",
+            is_tls: false,
             method: Short::new(""),
             path: Short::new(""),
             peer: None,
@@ -130,6 +139,7 @@ impl RequestRecord {
             bytes_in: 0,
             bytes_out: 0,
             trace: None,
+            tracestate: None,
         }
     }
 
@@ -207,13 +217,17 @@ pub struct UpstreamStep {
     pub endpoint: Option<SocketAddr>,
 }
 
-/// The names behind [`Place::Route`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What the configuration says behind [`Place::Route`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RouteNames {
-    /// The route's.
+    /// The route's name.
     pub route: String,
-    /// That of its upstream.
+    /// Its path, as a template.
+    pub template: String,
+    /// The name of its upstream.
     pub upstream: String,
+    /// Whether that is asked over TLS.
+    pub is_upstream_tls: bool,
 }
 
 /// Who has a route's names.
@@ -232,11 +246,29 @@ impl Names {
         }
     }
 
+    /// The template of the path that the record's request matched. What is our own has exact paths.
+    pub(super) fn template<'a>(&'a self, record: &'a RequestRecord) -> Option<&'a [u8]> {
+        match record.place {
+            Place::Route(index) => self.0.get(index).map(|names| names.template.as_bytes()),
+            Place::Ours(super::NO_ROUTE) => None,
+            Place::Ours(_) => Some(record.path.as_bytes()),
+        }
+    }
+
     pub(super) fn upstream(&self, record: &RequestRecord) -> Option<&str> {
+        self.asked(record).map(|names| names.upstream.as_str())
+    }
+
+    /// Whether the upstream was asked over TLS.
+    pub(super) fn is_upstream_tls(&self, record: &RequestRecord) -> bool {
+        self.asked(record)
+            .is_some_and(|names| names.is_upstream_tls)
+    }
+
+    /// The names of a request that went to an upstream.
+    fn asked(&self, record: &RequestRecord) -> Option<&RouteNames> {
         match (record.place, record.upstream) {
-            (Place::Route(index), Some(_)) => {
-                self.0.get(index).map(|names| names.upstream.as_str())
-            }
+            (Place::Route(index), Some(_)) => self.0.get(index),
             _ => None,
         }
     }
@@ -283,19 +315,27 @@ impl Anchor {
 /// A path as it may be shown: a segment that looks like a token of ours is left out. Nobody should
 /// put one there, and a log is the last place where it should be found.
 pub(super) fn without_tokens(path: &[u8]) -> std::borrow::Cow<'_, [u8]> {
-    // Every JSON object begins with `{"`, which is this in base64url.
-    const OBJECT: &[u8] = b"eyJ";
-    if !path.windows(OBJECT.len()).any(|window| window == OBJECT) {
+    if !may_hold_token(path) {
         return path.into();
     }
     let shown: Vec<&[u8]> = path
         .split(|byte| *byte == b'/')
         .map(|segment| {
-            let is_token = segment.windows(OBJECT.len()).any(|window| window == OBJECT);
-            if is_token { b"[redacted]" } else { segment }
+            if may_hold_token(segment) {
+                b"[redacted]"
+            } else {
+                segment
+            }
         })
         .collect();
     shown.join(&b'/').into()
+}
+
+/// Whether a token of ours may be in `text`.
+pub(super) fn may_hold_token(text: &[u8]) -> bool {
+    // Every JSON object begins with `{"`, which is this in base64url.
+    const OBJECT: &[u8] = b"eyJ";
+    text.windows(OBJECT.len()).any(|window| window == OBJECT)
 }
 
 #[cfg(test)]

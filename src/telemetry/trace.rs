@@ -6,12 +6,16 @@
 //! Invariants: a request never waits for the collector: its record goes into a bounded queue of its
 //! worker, and what finds no room, or cannot be delivered, is counted in
 //! `portcullis_trace_spans_dropped_total`. Without a tracer nothing here runs at all. No span holds
-//! a header field, a query or a token.
+//! a query, a token or a header field, but for the `tracestate` of its trace.
 
+mod attributes;
 mod context;
 mod deliver;
 mod export;
 mod otlp;
+mod pace;
+mod state;
+mod waiting;
 
 use std::fmt;
 use std::io;
@@ -19,14 +23,16 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use self::context::{SpanId, TraceId, Traceparent, is_tracestate};
+pub use self::context::{SpanId, TraceId, Traceparent};
 use self::deliver::Collector;
 pub use self::deliver::Header;
 use self::export::Exporter;
 use self::otlp::Encoder;
+pub use self::state::{is_tracestate, tracestate};
+use self::waiting::Waiting;
 use super::access_log::SampleRate;
 use super::lanes::{self, Bell, Lanes};
-use super::log::Log;
+use super::log::{Level, Log};
 use super::log_writer::FlushDesk;
 use super::metrics::{Metrics, TraceMetrics};
 use super::request_record::{Names, RequestRecord, RouteNames};
@@ -60,6 +66,8 @@ struct Shared {
     metrics: Arc<TraceMetrics>,
     desk: Arc<FlushDesk>,
     bell: Bell,
+    waiting: Arc<Waiting>,
+    log: Log,
 }
 
 /// What the exporting thread needs to know.
@@ -132,9 +140,20 @@ pub struct LifecycleSpan {
     /// How long it took.
     pub took: Duration,
     /// What is to be known of it; names of ours, values without secrets.
-    pub attributes: Vec<(&'static str, String)>,
+    pub attributes: Vec<(&'static str, Fact)>,
     /// Why it failed.
     pub failure: Option<String>,
+}
+
+/// A value of an attribute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fact {
+    /// Text of ours.
+    Text(String),
+    /// Yes or no.
+    Flag(bool),
+    /// A count.
+    Number(u64),
 }
 
 /// What goes through the queues.
@@ -157,8 +176,9 @@ impl Tracer {
         let desk = Arc::<FlushDesk>::default();
         let metrics = parts.metrics.traces();
         let collector = Collector::new(settings, parts.headers, parts.authorities.as_deref())?;
+        let waiting = Arc::new(Waiting::new(ends));
         let exporter = Exporter::new(
-            ends,
+            Arc::clone(&waiting),
             Encoder::new(Names::new(parts.routes), parts.version),
             collector,
             export::Around {
@@ -177,6 +197,8 @@ impl Tracer {
             ratio: settings.sample_ratio,
             metrics,
             desk,
+            waiting,
+            log: parts.log.clone(),
         })))
     }
 
@@ -201,20 +223,17 @@ impl Tracer {
 
     /// Hands the record of a recorded request over; never blocks.
     pub fn request(&self, worker: usize, record: RequestRecord) {
-        if let Err(Traced::Request(record)) = self.0.lanes.push(worker, Traced::Request(record)) {
-            self.0.metrics.queue_full(otlp::spans_of(&record));
-        }
+        self.push(worker, Traced::Request(record));
     }
 
     /// Hands over a step of the life cycle, which is always recorded; never blocks.
     pub fn lifecycle(&self, span: LifecycleSpan) {
-        if self
-            .0
-            .lanes
-            .push(usize::MAX, Traced::Lifecycle(span))
-            .is_err()
-        {
-            self.0.metrics.queue_full(1);
+        self.push(usize::MAX, Traced::Lifecycle(span));
+    }
+
+    fn push(&self, worker: usize, traced: Traced) {
+        if let Err(traced) = self.0.lanes.push(worker, traced) {
+            self.0.metrics.queue_full(traced.spans());
         }
     }
 
@@ -225,6 +244,28 @@ impl Tracer {
         let number = self.0.desk.request(true);
         self.0.bell.ring();
         self.0.desk.wait(number, timeout)
+    }
+
+    /// As [`Tracer::flush`], for a stop: what is not delivered then is lost and counted, and the log
+    /// is told of how much. What comes after it is nobody's.
+    pub fn finish(&self, timeout: Duration) {
+        let metrics = &self.0.metrics;
+        let before = metrics.undelivered();
+        if !self.flush(timeout) {
+            metrics.undeliverable(self.0.waiting.give_up());
+        }
+        let lost = metrics.undelivered() - before;
+        if lost > 0 {
+            self.0
+                .log
+                .event(
+                    Level::Warn,
+                    "trace_spans_lost",
+                    "the collector did not take the last spans before the gateway stopped; they are lost",
+                )
+                .field("spans", lost)
+                .emit();
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
@@ -33,8 +34,11 @@ struct Seen {
     /// Every body, as it came.
     bytes: Mutex<Vec<Bytes>>,
     headers: Mutex<Vec<HeaderMap>>,
-    /// What the next deliveries are answered with; 200 when nothing is left.
-    answers: Mutex<VecDeque<u16>>,
+    /// When each delivery came.
+    arrivals: Mutex<Vec<Instant>>,
+    /// What the next deliveries are answered with, and their `Retry-After`; 200 when nothing is
+    /// left.
+    answers: Mutex<VecDeque<(u16, Option<u64>)>>,
     /// How many spans of a batch it claims to refuse.
     refuses: Mutex<i64>,
 }
@@ -67,7 +71,25 @@ impl Collector {
             .answers
             .lock()
             .expect("nobody panicked with it")
-            .extend(statuses);
+            .extend(statuses.into_iter().map(|status| (status, None)));
+    }
+
+    /// Answers the next delivery so, and asks for a pause of so many seconds.
+    pub fn ask_for_pause(&self, status: u16, seconds: u64) {
+        self.seen
+            .answers
+            .lock()
+            .expect("nobody panicked with it")
+            .push_back((status, Some(seconds)));
+    }
+
+    /// When each delivery came.
+    pub fn arrivals(&self) -> Vec<Instant> {
+        self.seen
+            .arrivals
+            .lock()
+            .expect("nobody panicked with it")
+            .clone()
     }
 
     /// From now on so many spans of each delivery are refused.
@@ -114,12 +136,16 @@ impl Collector {
 }
 
 async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes) -> Response {
-    let status = seen
+    seen.arrivals
+        .lock()
+        .expect("nobody panicked with it")
+        .push(Instant::now());
+    let (status, pause) = seen
         .answers
         .lock()
         .expect("nobody panicked with it")
         .pop_front()
-        .unwrap_or(200);
+        .unwrap_or((200, None));
     let message = ExportTraceServiceRequest::decode(body.clone()).expect("an export request");
     assert_eq!(headers["content-type"], "application/x-protobuf");
     seen.headers
@@ -151,19 +177,27 @@ async fn receive(State(seen): State<Arc<Seen>>, headers: HeaderMap, body: Bytes)
     }
     let mut response = Response::new(Body::from(answer.encode_to_vec()));
     *response.status_mut() = StatusCode::from_u16(status).expect("a status");
+    if let Some(seconds) = pause {
+        response.headers_mut().insert("retry-after", seconds.into());
+    }
     response
 }
 
 /// An attribute of a span as text; empty when it has none of that name.
 pub fn attribute(span: &Span, name: &str) -> String {
-    let found = span.attributes.iter().find(|of| of.key == name);
-    match found.and_then(|of| of.value.clone()?.value) {
+    match value(span, name) {
         Some(Value::StringValue(text)) => text,
         Some(Value::IntValue(number)) => number.to_string(),
         Some(Value::BoolValue(flag)) => flag.to_string(),
         Some(other) => format!("{other:?}"),
         None => String::new(),
     }
+}
+
+/// An attribute of a span; `None` when it has none of that name.
+pub fn value(span: &Span, name: &str) -> Option<Value> {
+    let found = span.attributes.iter().find(|of| of.key == name);
+    found.and_then(|of| of.value.clone()?.value)
 }
 
 /// Bytes in hexadecimal, as in a header field.

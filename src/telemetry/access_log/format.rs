@@ -233,6 +233,7 @@ mod tests {
         let names = Names::new(vec![RouteNames {
             route: "api".to_owned(),
             upstream: "echo".to_owned(),
+            ..RouteNames::default()
         }]);
         Formatter::new(format, names, SampleRate::new(rate).unwrap())
     }

@@ -53,9 +53,14 @@ impl TraceMetrics {
         self.queue_full.inc_by(spans);
     }
 
-    /// The collector could not be reached, or refused the batch.
+    /// The collector could not be reached, refused the batch, or kept a stop waiting.
     pub(crate) fn undeliverable(&self, spans: u64) {
         self.undeliverable.inc_by(spans);
+    }
+
+    /// How many of them there are.
+    pub(crate) fn undelivered(&self) -> u64 {
+        self.undeliverable.get()
     }
 
     /// The collector took the batch without them.

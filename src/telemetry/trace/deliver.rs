@@ -20,9 +20,6 @@ use super::TraceSettings;
 /// Longest answer of a collector that is read.
 const MAX_ANSWER: u64 = 64 * 1024;
 
-/// Longest wait that a collector may ask for.
-const MAX_RETRY_AFTER: Duration = Duration::from_secs(30);
-
 /// A header field for the collector.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Header {
@@ -55,8 +52,12 @@ pub(super) enum Delivered {
         why: String,
         after: Option<Duration>,
     },
-    /// Another try would end the same.
-    Refused { why: String },
+    /// Another try would end the same; other spans may come after this time if the collector said
+    /// one.
+    Refused {
+        why: String,
+        after: Option<Duration>,
+    },
 }
 
 impl Collector {
@@ -108,7 +109,7 @@ impl Collector {
             .headers()
             .get("retry-after")
             .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(|seconds| Duration::from_secs(seconds).min(MAX_RETRY_AFTER));
+            .map(Duration::from_secs);
         let why = format!("the collector answered {status}");
         match status {
             200..=299 => {
@@ -124,7 +125,7 @@ impl Collector {
             }
             // The ones that the protocol names as passing.
             429 | 502 | 503 | 504 => Delivered::Later { why, after },
-            _ => Delivered::Refused { why },
+            _ => Delivered::Refused { why, after },
         }
     }
 }

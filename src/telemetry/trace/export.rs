@@ -1,9 +1,9 @@
 //! The thread that collects spans into batches and delivers them.
 //!
-//! Invariants: a batch is bounded; a failed delivery is tried again with growing pauses, for half a
-//! minute, and then given up and counted; meanwhile the queues fill up, and what finds no room in
-//! them is counted there. The log is told when the collector stops taking spans and when it takes
-//! them again, not in between.
+//! Invariants: a batch is bounded; a failed delivery is tried again with growing pauses, for a
+//! minute, and then given up and counted; the pauses go on over the batches until the collector
+//! takes one; meanwhile the queues fill up, and what finds no room in them is counted there. The log
+//! is told when the collector stops taking spans and when it takes them again, not in between.
 
 use std::sync::Arc;
 use std::thread;
@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::trace::v1::Span;
 
-use super::Traced;
 use super::deliver::{Collector, Delivered};
 use super::otlp::Encoder;
+use super::pace::Pace;
+use super::waiting::Waiting;
 use crate::clock::Clock;
-use crate::telemetry::lanes::LaneEnds;
 use crate::telemetry::log::{Level, Log};
 use crate::telemetry::log_writer::FlushDesk;
 use crate::telemetry::metrics::TraceMetrics;
@@ -28,23 +28,15 @@ const BATCH_SPANS: usize = 512;
 /// How long a span waits for others of its batch.
 const BATCH_AGE: Duration = Duration::from_secs(1);
 
-/// The first pause before another try; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(250);
-
-/// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-
-/// For so long a batch is tried again.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(30);
-
 pub(super) struct Exporter {
-    ends: LaneEnds<Traced>,
+    waiting: Arc<Waiting>,
     encoder: Encoder,
     collector: Collector,
     around: Around,
     /// Spans that wait to be delivered, and since when.
     batch: Vec<Span>,
     since: Option<Instant>,
+    pace: Pace,
     /// Spans lost so far by the failure that lasts.
     failing: Option<u64>,
 }
@@ -59,31 +51,32 @@ pub(super) struct Around {
 
 impl Exporter {
     pub(super) fn new(
-        ends: LaneEnds<Traced>,
+        waiting: Arc<Waiting>,
         encoder: Encoder,
         collector: Collector,
         around: Around,
     ) -> Self {
         Self {
-            ends,
+            waiting,
             encoder,
             collector,
             around,
             batch: Vec::new(),
             since: None,
+            pace: Pace::new(),
             failing: None,
         }
     }
 
     pub(super) fn run(mut self) {
-        self.ends.answer_the_bell();
+        self.waiting.answer_the_bell();
         loop {
             // Read before the queues are drained: all that a flush waits for is in them by now.
             let request = self.around.desk.open();
             let anchor = Anchor::now(&*self.around.clock);
             let (encoder, batch) = (&self.encoder, &mut self.batch);
             let drained = self
-                .ends
+                .waiting
                 .drain(|traced| encoder.spans(batch, &traced, &anchor));
             if !self.batch.is_empty() {
                 self.since.get_or_insert_with(Instant::now);
@@ -114,36 +107,48 @@ impl Exporter {
         }
     }
 
-    /// Delivers one batch, or gives it up.
+    /// Delivers one batch, or gives it up. Whoever waits for a flush waits for one try, not for a
+    /// collector.
     fn deliver(&mut self, message: &ExportTraceServiceRequest, count: u64, ended: bool) {
-        let started = Instant::now();
-        let mut pause = FIRST_PAUSE;
+        let mut first = None;
         loop {
-            let (why, wait) = match self.collector.deliver(message) {
+            if !ended {
+                self.rest_until_due();
+            }
+            let is_last = ended || self.around.desk.is_asked();
+            let first = *first.get_or_insert_with(Instant::now);
+            match self.collector.deliver(message) {
                 Delivered::Taken { refused } => {
                     let refused = refused.min(count);
-                    self.around.metrics.delivered(count - refused);
-                    self.around.metrics.refused(refused);
-                    self.recovered();
-                    return;
+                    let metrics = &self.around.metrics;
+                    self.waiting.settle(count, || {
+                        metrics.delivered(count - refused);
+                        metrics.refused(refused);
+                    });
+                    self.pace.taken();
+                    return self.recovered();
                 }
-                Delivered::Refused { why } => return self.lost(count, &why),
-                Delivered::Later { why, after } => (why, after.unwrap_or(pause)),
-            };
-            self.failed(&why);
-            // Whoever waits for a flush waits for an answer, not for a collector.
-            if ended || self.around.desk.is_asked() || started.elapsed() + wait > GIVE_UP_AFTER {
-                return self.lost(count, &why);
+                Delivered::Refused { why, after } => {
+                    self.pace.failed(Instant::now(), after);
+                    return self.lost(count, &why);
+                }
+                Delivered::Later { why, after } => {
+                    self.pace.failed(Instant::now(), after);
+                    self.failed(&why);
+                    if is_last || self.pace.is_too_late_for(first) {
+                        return self.lost(count, &why);
+                    }
+                }
             }
-            self.sleep(wait);
-            pause = (pause * 2).min(LONGEST_PAUSE);
         }
     }
 
-    /// Sleeps for so long, or until a flush is asked for.
-    fn sleep(&self, wait: Duration) {
-        let until = Instant::now() + wait;
-        while let Some(left) = until.checked_duration_since(Instant::now()) {
+    /// Sleeps until the collector may be asked, or a flush is asked for.
+    fn rest_until_due(&self) {
+        let Some(due) = self.pace.not_before() else {
+            return;
+        };
+        while let Some(left) = due.checked_duration_since(Instant::now()) {
             if left.is_zero() || self.around.desk.is_asked() {
                 return;
             }
@@ -170,7 +175,8 @@ impl Exporter {
     fn lost(&mut self, count: u64, why: &str) {
         self.failed(why);
         self.failing = self.failing.map(|lost| lost + count);
-        self.around.metrics.undeliverable(count);
+        let metrics = &self.around.metrics;
+        self.waiting.settle(count, || metrics.undeliverable(count));
     }
 
     fn recovered(&mut self) {

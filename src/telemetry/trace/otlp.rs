@@ -4,18 +4,17 @@
 //! semantic conventions where there is one, and begin with `portcullis.` elsewhere.
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
-use opentelemetry_proto::tonic::common::v1::any_value::Value;
-use opentelemetry_proto::tonic::common::v1::{AnyValue, InstrumentationScope, KeyValue};
+use opentelemetry_proto::tonic::common::v1::{InstrumentationScope, KeyValue};
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use opentelemetry_proto::tonic::trace::v1::{ResourceSpans, ScopeSpans, Span, Status};
 
+use super::attributes::{self, flag, text};
 use super::context::{SpanId, TraceId};
 use super::{LifecycleSpan, RequestTrace, Traced};
 use crate::log_id::LogId;
-use crate::telemetry::log_format::escape_outside;
-use crate::telemetry::request_record::{Anchor, Names, RequestRecord, Step, without_tokens};
+use crate::telemetry::request_record::{Anchor, Names, RequestRecord, Step};
 
 /// The flags of a span whose parent is known to be elsewhere, or not (`SpanFlags` of the protocol).
 const HAS_IS_REMOTE: u32 = 0x100;
@@ -90,24 +89,23 @@ impl Encoder {
             began: record.started,
             took: record.total,
         };
-        let route = self.names.route(record.place);
-        let method = outside(record.method.as_bytes());
+        let method = attributes::method_in_name(record);
         let is_remote = if trace.parent.is_some() { IS_REMOTE } else { 0 };
+        let trace_state = record.tracestate.as_deref().unwrap_or_default();
+        let error = attributes::error_of_request(record);
         out.push(Span {
             parent_span_id: trace
                 .parent
                 .map(|parent| parent.as_bytes().to_vec())
                 .unwrap_or_default(),
             flags: 1 | HAS_IS_REMOTE | is_remote,
-            attributes: self.request_attributes(record, &method),
-            status: failed(
-                record.status.is_none_or(|status| status >= 500),
-                record.reason,
-            ),
+            trace_state: trace_state.to_owned(),
+            attributes: attributes::of_request(record, &self.names, error.as_deref()),
+            status: failed(error.is_some(), record.reason),
             ..span(
                 trace.trace_id,
                 trace.request,
-                &format!("{method} {route}"),
+                &format!("{method} {}", self.names.route(record.place)),
                 SpanKind::Server,
                 whole,
                 anchor,
@@ -116,6 +114,7 @@ impl Encoder {
         let child = |id, name: &str, kind, step: Step| Span {
             parent_span_id: trace.request.as_bytes().to_vec(),
             flags: 1 | HAS_IS_REMOTE,
+            trace_state: trace_state.to_owned(),
             ..span(trace.trace_id, id, name, kind, step, anchor)
         };
         if let Some(auth) = record.auth {
@@ -131,22 +130,15 @@ impl Encoder {
         }
         if let Some(upstream) = record.upstream {
             let name = self.names.upstream(record).unwrap_or_default();
-            let mut attributes = vec![
-                text("portcullis.upstream", name),
-                text("http.request.method", &method),
-            ];
-            if let Some(endpoint) = upstream.endpoint {
-                attributes.push(text("server.address", &endpoint.ip().to_string()));
-                attributes.push(number("server.port", endpoint.port().into()));
-            }
-            let from_upstream = record.reason.is_none();
-            if let Some(status) = record.status.filter(|_| from_upstream) {
-                attributes.push(number("http.response.status_code", status.into()));
-            }
-            let is_failure = !from_upstream || record.status.is_none_or(|status| status >= 400);
+            let error = attributes::error_of_upstream(record);
             out.push(Span {
-                attributes,
-                status: failed(is_failure, record.reason),
+                attributes: attributes::of_upstream(
+                    record,
+                    upstream,
+                    &self.names,
+                    error.as_deref(),
+                ),
+                status: failed(error.is_some(), record.reason),
                 ..child(
                     trace.upstream,
                     &format!("upstream {name}"),
@@ -164,55 +156,28 @@ impl Encoder {
             ));
         }
     }
-
-    fn request_attributes(&self, record: &RequestRecord, method: &str) -> Vec<KeyValue> {
-        let mut attributes = vec![
-            text("http.request.method", method),
-            text(
-                "url.path",
-                &outside(&without_tokens(record.path.as_bytes())),
-            ),
-            text(
-                "network.protocol.version",
-                record.protocol.trim_start_matches("HTTP/"),
-            ),
-            text("portcullis.route", self.names.route(record.place)),
-            number("http.request.body.size", count(record.bytes_in)),
-            number("http.response.body.size", count(record.bytes_out)),
-        ];
-        if let Some(status) = record.status {
-            attributes.push(number("http.response.status_code", status.into()));
-        }
-        if let Some(peer) = record.peer {
-            attributes.push(text("network.peer.address", &peer.ip().to_string()));
-            attributes.push(number("network.peer.port", peer.port().into()));
-        }
-        if let Some(client) = record.client.as_str() {
-            attributes.push(text("portcullis.client_id", &outside(client.as_bytes())));
-        }
-        if let Some(reason) = record.reason {
-            attributes.push(text("portcullis.reason", reason));
-            attributes.push(text("error.type", reason));
-        }
-        if let Some(log_id) = record.log_id {
-            attributes.push(text("portcullis.log_id", &log_id.to_string()));
-        }
-        attributes
-    }
 }
 
-/// How many spans a record makes.
-pub(super) fn spans_of(record: &RequestRecord) -> u64 {
-    1 + u64::from(record.auth.is_some())
-        + u64::from(record.upstream.is_some())
-        + u64::from(record.issue.is_some())
+impl Traced {
+    /// How many spans it makes.
+    pub(super) fn spans(&self) -> u64 {
+        match self {
+            Self::Request(record) => {
+                u64::from(record.trace.is_some())
+                    + u64::from(record.auth.is_some())
+                    + u64::from(record.upstream.is_some())
+                    + u64::from(record.issue.is_some())
+            }
+            Self::Lifecycle(_) => 1,
+        }
+    }
 }
 
 fn auth_attributes(record: &RequestRecord, cache: &str) -> Vec<KeyValue> {
     let is_accepted = record.key_state.is_some();
     let mut attributes = vec![
         text("portcullis.cache", cache),
-        attribute("portcullis.accepted", Value::BoolValue(is_accepted)),
+        flag("portcullis.accepted", is_accepted),
     ];
     if let Some(state) = record.key_state {
         attributes.push(text("portcullis.key_state", state.as_str()));
@@ -236,7 +201,7 @@ fn lifecycle(done: &LifecycleSpan, anchor: &Anchor) -> Span {
         attributes: done
             .attributes
             .iter()
-            .map(|(name, value)| text(name, value))
+            .map(|(name, fact)| attributes::of_fact(name, fact))
             .collect(),
         status: failed(done.failure.is_some(), done.failure.as_deref()),
         ..span(
@@ -276,31 +241,4 @@ fn failed(is_failure: bool, why: Option<&str>) -> Option<Status> {
         message: why.unwrap_or_default().to_owned(),
         code: StatusCode::Error.into(),
     })
-}
-
-fn text(key: &str, value: &str) -> KeyValue {
-    attribute(key, Value::StringValue(value.to_owned()))
-}
-
-fn number(key: &str, value: i64) -> KeyValue {
-    attribute(key, Value::IntValue(value))
-}
-
-fn attribute(key: &str, value: Value) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(value) }),
-        ..KeyValue::default()
-    }
-}
-
-fn count(bytes: u64) -> i64 {
-    i64::try_from(bytes).unwrap_or(i64::MAX)
-}
-
-/// Text that somebody else chose, escaped and cut as in a log.
-fn outside(text: &[u8]) -> String {
-    let mut shown = String::new();
-    escape_outside(&mut shown, text);
-    shown
 }
