@@ -23,7 +23,7 @@ pub(super) struct Refusal {
     pub(super) description: &'static str,
     /// Whether the answer must challenge for Basic credentials.
     pub(super) challenge: bool,
-    /// For the log: who claims to ask.
+    /// For the log, when it is a client's: who claims to ask.
     pub(super) claimed_client: Option<String>,
     /// For the log alone.
     pub(super) cause: Option<String>,
@@ -63,7 +63,8 @@ impl Refusal {
     /// Counts, logs and answers.
     pub(super) fn answer(&self, parts: &IssuerParts) -> Response {
         parts.metrics.token_error(self.error);
-        if let Some(client) = &self.claimed_client {
+        let claimed = self.claimed_client.as_deref();
+        if let Some(client) = claimed {
             let failure = ClientFailure::Request(self.error);
             let now = parts.clock.now();
             parts.clients.note_claimed_failure(client, failure, now);
@@ -81,10 +82,8 @@ impl Refusal {
                 .event(level, "token_request_refused", self.description)
                 .log_id(log_id)
                 .field("error", self.error.as_str())
-                .outside(
-                    "client_id",
-                    self.claimed_client.as_deref().unwrap_or_default(),
-                )
+                .outside("client_id", shown_client(parts, claimed))
+                .field("client_id_bytes", claimed.map(str::len))
                 .field("cause", self.cause.as_deref())
                 .emit();
         }
@@ -108,6 +107,16 @@ impl Refusal {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response
+    }
+}
+
+/// The name of a client that there is; of any other nothing, since it may be a secret or a token in
+/// the wrong place. Its length is told beside it.
+fn shown_client<'a>(parts: &IssuerParts, claimed: Option<&'a str>) -> &'a str {
+    match claimed {
+        Some(client) if parts.clients.is_known(client) => client,
+        Some(_) => "unknown",
+        None => "",
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{AccessFormat, SampleRate};
 use crate::clock::Timestamp;
 use crate::telemetry::log_format::{escape_outside, quote, quote_outside};
-use crate::telemetry::request_record::{Anchor, Names, RequestRecord, without_tokens};
+use crate::telemetry::request_record::{Anchor, Names, RequestRecord};
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -52,7 +52,7 @@ impl Formatter {
         line.text("trace_id", record.trace.map(|trace| trace.trace_id));
         line.name("route", Some(self.names.route(record.place)));
         line.outside("method", record.method.as_bytes());
-        line.outside("path", &without_tokens(record.path.as_bytes()));
+        line.outside("path", record.path.as_bytes());
         line.text("protocol", Some(record.protocol));
         line.plain("status", record.status);
         line.text("reason", record.reason);
@@ -91,7 +91,7 @@ impl Formatter {
         out.push_str("] \"");
         escape_outside(out, record.method.as_bytes());
         out.push(' ');
-        escape_outside(out, &without_tokens(record.path.as_bytes()));
+        escape_outside(out, record.path.as_bytes());
         let _ = write!(out, " {}\" ", record.protocol);
         bare(out, record.status);
         let _ = write!(out, " {}", record.bytes_out);

@@ -15,7 +15,7 @@ use super::context::{SpanId, TraceId};
 use super::{LifecycleSpan, RequestTrace, Traced};
 use crate::log_id::LogId;
 use crate::telemetry::log_format::escape_outside;
-use crate::telemetry::request_record::{Anchor, Names, RequestRecord, Step, without_tokens};
+use crate::telemetry::request_record::{Anchor, Names, RequestRecord, Step};
 
 /// The flags of a span whose parent is known to be elsewhere, or not (`SpanFlags` of the protocol).
 const HAS_IS_REMOTE: u32 = 0x100;
@@ -168,10 +168,7 @@ impl Encoder {
     fn request_attributes(&self, record: &RequestRecord, method: &str) -> Vec<KeyValue> {
         let mut attributes = vec![
             text("http.request.method", method),
-            text(
-                "url.path",
-                &outside(&without_tokens(record.path.as_bytes())),
-            ),
+            text("url.path", &outside(record.path.as_bytes())),
             text(
                 "network.protocol.version",
                 record.protocol.trim_start_matches("HTTP/"),
@@ -298,7 +295,7 @@ fn count(bytes: u64) -> i64 {
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
-/// Text that somebody else chose, escaped and cut as in a log.
+/// Text that somebody else chose, redacted, escaped and cut as in a log.
 fn outside(text: &[u8]) -> String {
     let mut shown = String::new();
     escape_outside(&mut shown, text);
