@@ -470,7 +470,17 @@ async fn a_purge_says_which_keys_it_means() {
     );
     let ahead = json!({ "purge": true, "seen_revision": 2 });
     refused(&gateway, Call::rotate(ADMIN, &ahead), 412, "REVISION_AHEAD").await;
+    let unknown = json!({ "purge": true, "kids": ["nobodys"] });
+    refused(&gateway, Call::rotate(ADMIN, &unknown), 404, "UNKNOWN_KID").await;
     assert_eq!(gateway.status(&old).await, 200);
+    // A typo must not raise the alert on failures.
+    for (result, count) in [("refused", 2.0), ("failure", 0.0)] {
+        let labels = [("trigger", "manual"), ("kind", "purge"), ("result", result)];
+        let counted = gateway
+            .metric("portcullis_key_rotations_total", &labels)
+            .await;
+        assert_eq!(counted, count, "{result}");
+    }
 
     let seen = json!({ "purge": true, "seen_revision": 1, "reason": "leaked" });
     let first = Call::rotate(ADMIN, &seen).send(&gateway).await;
