@@ -231,6 +231,19 @@ routes:
             assert!(uniform && !answer.body.contains(reason), "{answer:?}");
         }
     }
+    // What the guard refused is counted, and nothing is claimed to be known of it.
+    let (told, unread) = (lines(&gateway, &place.path()).await, 2);
+    for line in &told[told.len() - unread..] {
+        assert_eq!(
+            (&line["method"], &line["path"]),
+            (&Value::Null, &Value::Null)
+        );
+    }
+    let labels = [("route", "none"), ("method", "other"), ("code", "4xx")];
+    let counted = gateway
+        .metric("portcullis_http_requests_total", &labels)
+        .await;
+    assert_eq!(counted, 2.0);
     // Of a client that only its token's signature proves.
     let told = lines(&gateway, &place.path()).await;
     let of = |reason: &str| told.iter().find(|line| line["reason"] == reason).unwrap();

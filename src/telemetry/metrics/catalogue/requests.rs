@@ -9,7 +9,9 @@ pub(super) const TRAFFIC: Chapter = Chapter {
         entry(
             "portcullis_http_requests_total",
             "requests",
-            "Routes and the issuer's endpoints alike; a series appears with its first request.",
+            "Routes and the issuer's endpoints alike; `route=\"none\"` for what nothing takes, with `method=\"other\"` also for \
+             what is refused before any route is looked for, such as a malformed header. A series appears with its first \
+             request.",
             "share of failed requests",
             r#"sum(rate(portcullis_http_requests_total{code="5xx"}[5m])) / sum(rate(portcullis_http_requests_total[5m]))"#,
         ),
