@@ -101,6 +101,7 @@ async fn refused(gateway: &Gateway, call: Call, status: u16, code: &str) -> Answ
     assert_eq!(answer.status, status, "{answer:?}");
     let body = answer.json();
     assert_eq!(body["code"], code, "{body}");
+    assert_eq!(answer.header("x-log-id"), body["log_id"].as_str());
     assert_eq!(
         (&body["status"], answer.header("content-type")),
         (&json!(status), Some("application/problem+json"))

@@ -128,6 +128,7 @@ async fn refused(gateway: &Gateway, ask: &Ask, status: u16, error: &str) -> (Ans
         BTreeSet::from(["error", "error_description", "log_id"])
     );
     assert_eq!(body["error"], error, "{body}");
+    assert_eq!(answer.header("x-log-id"), body["log_id"].as_str());
     assert_eq!(count().await, before + 1.0);
     let line = the_line(gateway, &body["log_id"]);
     assert_eq!(

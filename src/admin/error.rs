@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::http::ConnState;
+use crate::http::{ConnState, show_log_id};
 use crate::keys::transition::Refusal;
 use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
@@ -368,6 +368,7 @@ impl ApiError {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        show_log_id(headers, log_id);
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(
                 WWW_AUTHENTICATE,

@@ -6,11 +6,19 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::AnswerNote;
-use crate::log_id::LogId;
+use crate::log_id::{LOG_ID_FIELD, LogId};
+
+/// Shows `log_id` in the header of an error answer.
+pub fn show_log_id(headers: &mut HeaderMap, log_id: LogId) {
+    // A UUID is always a field value.
+    if let Ok(value) = HeaderValue::try_from(log_id.to_string()) {
+        headers.insert(LOG_ID_FIELD, value);
+    }
+}
 
 /// Writes the one log line that belongs to a refusal. Must not block.
 pub type RefusalLog = Arc<dyn Fn(&Refusal) + Send + Sync>;
@@ -83,6 +91,7 @@ impl Refusal {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        show_log_id(headers, self.log_id);
         response
     }
 }

@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENT
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
-use crate::http::AnswerNote;
+use crate::http::{AnswerNote, show_log_id};
 use crate::lifecycle::ClientFailure;
 use crate::log_id::LogId;
 use crate::telemetry::{Disposition, Level, TokenError};
@@ -97,6 +97,7 @@ impl Refusal {
             .extensions_mut()
             .insert(AnswerNote::refusal(log_id, self.error.as_str()));
         let headers = response.headers_mut();
+        show_log_id(headers, log_id);
         if self.challenge || self.error == TokenError::InvalidClient {
             headers.insert(
                 WWW_AUTHENTICATE,
@@ -166,5 +167,6 @@ pub(super) async fn method_not_allowed(
     response
         .extensions_mut()
         .insert(AnswerNote::refusal(log_id, body.error));
+    show_log_id(response.headers_mut(), log_id);
     response
 }
