@@ -18,8 +18,10 @@ pub(super) const TRAFFIC: Chapter = Chapter {
         entry(
             "portcullis_request_failures_total",
             "requests",
-            "What an upstream itself answers is not in it. `internal` is the gateway's own fault, and what the error \
-             budget in `conf/alerts.yml` is spent on; each of these answers carries a Log ID.",
+            "By cause. What an upstream itself answers is not in it. An answer broken off after its header counts here by \
+             what broke it, and in `portcullis_http_requests_total` by the status that was sent. `internal` is the gateway's \
+             own fault, and what the error budget in `conf/alerts.yml` is spent on; each of these requests has a line with a \
+             Log ID.",
             "failures that no upstream caused",
             r#"sum(rate(portcullis_request_failures_total{cause="internal"}[5m]))"#,
         ),
