@@ -603,7 +603,7 @@ async fn sixty_four_callers_get_one_rotation_and_one_answer() {
 /// The text that operators search their logs for.
 const FAILED: &str = "Manual signing key rotation could not be completed. Check the system logs for more details. Log ID: ";
 
-async fn fails_and_changes_nothing(gateway: &Gateway, token: &str, call: Call) {
+async fn fails_and_changes_nothing(gateway: &Gateway, token: &str, (name, call): (&str, Call)) {
     let before = gateway.lifecycle.current_set();
     let jwks = gateway.jwks().await;
     let answer = call.send(gateway).await;
@@ -614,6 +614,7 @@ async fn fails_and_changes_nothing(gateway: &Gateway, token: &str, call: Call) {
     assert_eq!(body["detail"], format!("{FAILED}{log_id}"));
     let line = the_line(gateway, &body);
     assert_eq!(line["level"], "error");
+    assert_eq!(line["operator"], name, "who asked: {line}");
     assert!(
         line["cause"]
             .as_str()
@@ -637,9 +638,9 @@ async fn a_failing_store_leaves_the_old_keys_in_force_and_says_where_to_look() {
     let token = gateway.token().await;
     for step in [Step::Load, Step::BeforeCommit] {
         store.always(step, Trouble::Fail);
-        fails_and_changes_nothing(&gateway, &token, Call::rotate(OPERATOR, "{}")).await;
+        fails_and_changes_nothing(&gateway, &token, ("ops", Call::rotate(OPERATOR, "{}"))).await;
         let purge = json!({ "purge": true, "seen_revision": 1 });
-        fails_and_changes_nothing(&gateway, &token, Call::rotate(ADMIN, purge)).await;
+        fails_and_changes_nothing(&gateway, &token, ("boss", Call::rotate(ADMIN, purge))).await;
         store.heal();
     }
     let labels = |kind| [("trigger", "manual"), ("kind", kind), ("result", "failure")];
@@ -699,11 +700,11 @@ async fn a_failing_key_generator_leaves_the_old_keys_in_force() {
     })
     .await;
     let token = gateway.token().await;
-    fails_and_changes_nothing(&gateway, &token, Call::rotate(OPERATOR, "{}")).await;
+    fails_and_changes_nothing(&gateway, &token, ("ops", Call::rotate(OPERATOR, "{}"))).await;
     // A purge needs two new keys: with one it must not have begun.
     keys.allow(1);
     let purge = json!({ "purge": true, "seen_revision": 1 });
-    fails_and_changes_nothing(&gateway, &token, Call::rotate(ADMIN, purge)).await;
+    fails_and_changes_nothing(&gateway, &token, ("boss", Call::rotate(ADMIN, purge))).await;
     keys.allow(2);
     assert_eq!(gateway.purge().await["changed"], true);
 }

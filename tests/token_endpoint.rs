@@ -359,6 +359,8 @@ async fn wrong_credentials_are_401_with_a_challenge_and_an_unknown_client_looks_
     ] {
         let (answer, line) = refused(&gateway, &ask, 401, "invalid_client").await;
         assert_eq!(line["client_id"], claimed);
+        let peer = line["peer"].as_str().expect("an address");
+        assert!(peer.starts_with("127.0.0.1:"), "{line}");
         assert!(
             answer
                 .header("www-authenticate")

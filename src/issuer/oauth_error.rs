@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENT
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
-use crate::http::{AnswerNote, show_log_id};
+use crate::http::{AnswerNote, ConnState, show_log_id};
 use crate::lifecycle::ClientFailure;
 use crate::log_id::LogId;
 use crate::telemetry::{Disposition, Level, TokenError};
@@ -84,6 +84,7 @@ impl Refusal {
                 .field("error", self.error.as_str())
                 .outside("client_id", shown_client(parts, claimed))
                 .field("client_id_bytes", claimed.map(str::len))
+                .field("peer", peer())
                 .field("cause", self.cause.as_deref())
                 .emit();
         }
@@ -121,6 +122,12 @@ fn shown_client<'a>(parts: &IssuerParts, claimed: Option<&'a str>) -> &'a str {
     }
 }
 
+/// Where the request that is being answered came from.
+fn peer() -> Option<String> {
+    let peer = ConnState::with_current(ConnState::peer).flatten();
+    peer.map(|peer| peer.to_string())
+}
+
 /// A JSON answer that no cache may keep (RFC 6749 §5.1).
 pub(super) fn json(status: StatusCode, body: &impl Serialize) -> Response {
     // Serialising strings and numbers into a Vec cannot fail.
@@ -156,6 +163,7 @@ pub(super) async fn method_not_allowed(
             .field("status", 405)
             .outside("method", method.as_str())
             .outside("path", uri.path())
+            .field("peer", peer())
             .emit();
     }
     let body = ErrorBody {
