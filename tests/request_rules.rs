@@ -1184,6 +1184,8 @@ async fn inv21_an_error_answer_without_a_body_shows_its_log_id_too() {
             assert_eq!(answer.json()["log_id"], shown, "{method} {path}");
         }
     }
+    let nowhere = exchange(&gateway.metrics, get("/nowhere", "")).await;
+    assert_eq!(nowhere.expect("an answer").json()["code"], "NOT_FOUND");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -69,10 +69,12 @@ impl Refusal {
     /// What kind of refusal it is, for programs.
     const fn code(&self) -> &'static str {
         match self.status {
+            StatusCode::NOT_FOUND => "NOT_FOUND",
             StatusCode::METHOD_NOT_ALLOWED => "METHOD",
             StatusCode::REQUEST_TIMEOUT => "TOO_SLOW",
             StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "HEADER_TOO_LARGE",
+            StatusCode::SERVICE_UNAVAILABLE => "NO_ROOM",
             _ => "MALFORMED",
         }
     }
