@@ -29,7 +29,7 @@ use crate::lifecycle::clients::{ClientPolicy, Clients};
 use crate::lifecycle::{self, Lifecycle, Policy, WatchedStore};
 use crate::store::{KeyStore, Keyring};
 use crate::telemetry::{
-    AdminRefusal, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
+    AdminRefusal, CodeClass, DENIAL_LINES_PER_SECOND, DenialLog, ISSUER_ROUTE, Level, Log, Metrics,
     MetricsLabels, NO_ROUTE, RouteLabels, RouteMetrics, TokenError, UpstreamLabels,
 };
 use crate::token::Rejection;
@@ -290,10 +290,16 @@ impl App {
         Arc::clone(&self.refusals)
     }
 
-    /// The same for proxy listeners, whose refusals the access log tells of too.
+    /// The same for proxy listeners, whose refusals the metrics and the access log tell of too: no
+    /// gateway gets to see these requests.
     #[must_use]
     pub fn proxy_refusals(&self) -> RefusalLog {
-        self.records.with_lines(self.refusals())
+        let (refusals, unmatched) = (self.refusals(), Arc::clone(&self.unmatched));
+        self.records.with_lines(Arc::new(move |refusal| {
+            refusals(refusal);
+            // The method may not be one, and counts as any other that no route takes.
+            unmatched.observe("", CodeClass::of(refusal.status.as_u16()), 0.0);
+        }))
     }
 
     /// What keeps records of requests; to be flushed at the end.

@@ -34,7 +34,7 @@ use tower::ServiceExt;
 pub use connection::ConnState;
 pub use local::LocalApp;
 pub use note::AnswerNote;
-pub use refusal::{REFUSED, Refusal, RefusalLog};
+pub use refusal::{REFUSED, Refusal, RefusalLog, show_log_id};
 pub use stream::{Pieces, stream};
 
 /// The downstream peer, in the extensions of every request the bridge hands to a router.

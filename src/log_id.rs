@@ -7,6 +7,10 @@ use std::str::FromStr;
 use serde::Serialize;
 use uuid::Uuid;
 
+/// The header field that shows it in every error answer: answers to HEAD and those of gRPC have no
+/// body, and a script need not parse one.
+pub const LOG_ID_FIELD: &str = "x-log-id";
+
 /// A random UUID shown in an error body and written in exactly one log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]

@@ -37,6 +37,24 @@ async fn a_header_that_trickles_in_is_cut_off() {
     assert_eq!(gateway.status(&token).await, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hangup_ends_nothing_and_has_its_line() {
+    let upstream = Upstream::echo();
+    let mut gateway = Process::start(&Setup::new(upstream.address)).await;
+    let token = gateway.token().await;
+    gateway.signal(rustix::process::Signal::HUP);
+    eventually("the line of the signal", || async {
+        let lines = gateway.log_lines();
+        lines
+            .iter()
+            .any(|line| line["event"] == "hangup_ignored")
+            .then_some(())
+    })
+    .await;
+    assert_eq!(gateway.status(&token).await, 200);
+    assert_eq!(gateway.terminate().await.code(), Some(0));
+}
+
 /// Sends a header byte every 4 s; how long the connection lived.
 async fn trickle(address: std::net::SocketAddr) -> Duration {
     let mut stream = TcpStream::connect(address).await.expect("it listens");

@@ -22,6 +22,8 @@ use harness::raw::{RawClient, exchange};
 use harness::upstream::Upstream;
 use harness::{CLIENT, Gateway, Options, PATIENCE, Process, SECRET, eventually, kid, process};
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -231,6 +233,19 @@ routes:
             assert!(uniform && !answer.body.contains(reason), "{answer:?}");
         }
     }
+    // What the guard refused is counted, and nothing is claimed to be known of it.
+    let (told, unread) = (lines(&gateway, &place.path()).await, 2);
+    for line in &told[told.len() - unread..] {
+        assert_eq!(
+            (&line["method"], &line["path"]),
+            (&Value::Null, &Value::Null)
+        );
+    }
+    let labels = [("route", "none"), ("method", "other"), ("code", "4xx")];
+    let counted = gateway
+        .metric("portcullis_http_requests_total", &labels)
+        .await;
+    assert_eq!(counted, 2.0);
     // Of a client that only its token's signature proves.
     let told = lines(&gateway, &place.path()).await;
     let of = |reason: &str| told.iter().find(|line| line["reason"] == reason).unwrap();
@@ -407,6 +422,63 @@ async fn inv20_a_full_disk_holds_up_no_request_and_every_lost_line_is_counted() 
         .collect();
     assert_eq!(told.len(), 1, "told once: {told:?}");
     assert_eq!(told[0]["level"], "error");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_an_answer_that_breaks_off_every_stream_tells_the_status_that_was_sent() {
+    let place = Place::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let half = tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let mut request = [0; 4096];
+            let _read = socket.read(&mut request).await;
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf";
+            socket.write_all(answer).await.unwrap();
+        }
+    });
+    let gateway = Gateway::start(Options {
+        more: place.section(""),
+        upstreams: format!("  half: {{ endpoints: [\"{address}\"], health_check: off }}"),
+        routes: "
+routes:
+  - { name: half, match: { prefix: / }, auth: none, upstream: half }
+"
+        .to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let mut client = RawClient::connect(&gateway.proxy).await;
+    client.send(get("/x", "")).await;
+    client.ended().await;
+    let line = eventually("the line of the request", || async {
+        lines(&gateway, &place.path()).await.pop()
+    })
+    .await;
+    assert_eq!(
+        (&line["status"], &line["reason"]),
+        (&json!(200), &json!("upstream_failed"))
+    );
+    let log = gateway.log.text();
+    let log = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<Value> = log.filter(|of| of["log_id"] == line["log_id"]).collect();
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!(
+        (&told[0]["event"], &told[0]["status"]),
+        (&json!("request_failed"), &json!(200))
+    );
+    assert_eq!(told[0]["broken_off"], true);
+    let counted = [("route", "half"), ("method", "GET"), ("code", "2xx")];
+    let failed = [("route", "half"), ("cause", "upstream_failed")];
+    for (name, labels) in [
+        ("portcullis_http_requests_total", &counted[..]),
+        ("portcullis_request_failures_total", &failed[..]),
+    ] {
+        assert_eq!(gateway.metric(name, labels).await, 1.0, "{name}");
+    }
+    half.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -101,6 +101,7 @@ async fn refused(gateway: &Gateway, call: Call, status: u16, code: &str) -> Answ
     assert_eq!(answer.status, status, "{answer:?}");
     let body = answer.json();
     assert_eq!(body["code"], code, "{body}");
+    assert_eq!(answer.header("x-log-id"), body["log_id"].as_str());
     assert_eq!(
         (&body["status"], answer.header("content-type")),
         (&json!(status), Some("application/problem+json"))
@@ -470,7 +471,17 @@ async fn a_purge_says_which_keys_it_means() {
     );
     let ahead = json!({ "purge": true, "seen_revision": 2 });
     refused(&gateway, Call::rotate(ADMIN, &ahead), 412, "REVISION_AHEAD").await;
+    let unknown = json!({ "purge": true, "kids": ["nobodys"] });
+    refused(&gateway, Call::rotate(ADMIN, &unknown), 404, "UNKNOWN_KID").await;
     assert_eq!(gateway.status(&old).await, 200);
+    // A typo must not raise the alert on failures.
+    for (result, count) in [("refused", 2.0), ("failure", 0.0)] {
+        let labels = [("trigger", "manual"), ("kind", "purge"), ("result", result)];
+        let counted = gateway
+            .metric("portcullis_key_rotations_total", &labels)
+            .await;
+        assert_eq!(counted, count, "{result}");
+    }
 
     let seen = json!({ "purge": true, "seen_revision": 1, "reason": "leaked" });
     let first = Call::rotate(ADMIN, &seen).send(&gateway).await;
@@ -592,7 +603,7 @@ async fn sixty_four_callers_get_one_rotation_and_one_answer() {
 /// The text that operators search their logs for.
 const FAILED: &str = "Manual signing key rotation could not be completed. Check the system logs for more details. Log ID: ";
 
-async fn fails_and_changes_nothing(gateway: &Gateway, token: &str, call: Call) {
+async fn fails_and_changes_nothing(gateway: &Gateway, token: &str, (name, call): (&str, Call)) {
     let before = gateway.lifecycle.current_set();
     let jwks = gateway.jwks().await;
     let answer = call.send(gateway).await;
@@ -603,6 +614,7 @@ async fn fails_and_changes_nothing(gateway: &Gateway, token: &str, call: Call) {
     assert_eq!(body["detail"], format!("{FAILED}{log_id}"));
     let line = the_line(gateway, &body);
     assert_eq!(line["level"], "error");
+    assert_eq!(line["operator"], name, "who asked: {line}");
     assert!(
         line["cause"]
             .as_str()
@@ -626,9 +638,9 @@ async fn a_failing_store_leaves_the_old_keys_in_force_and_says_where_to_look() {
     let token = gateway.token().await;
     for step in [Step::Load, Step::BeforeCommit] {
         store.always(step, Trouble::Fail);
-        fails_and_changes_nothing(&gateway, &token, Call::rotate(OPERATOR, "{}")).await;
+        fails_and_changes_nothing(&gateway, &token, ("ops", Call::rotate(OPERATOR, "{}"))).await;
         let purge = json!({ "purge": true, "seen_revision": 1 });
-        fails_and_changes_nothing(&gateway, &token, Call::rotate(ADMIN, purge)).await;
+        fails_and_changes_nothing(&gateway, &token, ("boss", Call::rotate(ADMIN, purge))).await;
         store.heal();
     }
     let labels = |kind| [("trigger", "manual"), ("kind", kind), ("result", "failure")];
@@ -688,11 +700,11 @@ async fn a_failing_key_generator_leaves_the_old_keys_in_force() {
     })
     .await;
     let token = gateway.token().await;
-    fails_and_changes_nothing(&gateway, &token, Call::rotate(OPERATOR, "{}")).await;
+    fails_and_changes_nothing(&gateway, &token, ("ops", Call::rotate(OPERATOR, "{}"))).await;
     // A purge needs two new keys: with one it must not have begun.
     keys.allow(1);
     let purge = json!({ "purge": true, "seen_revision": 1 });
-    fails_and_changes_nothing(&gateway, &token, Call::rotate(ADMIN, purge)).await;
+    fails_and_changes_nothing(&gateway, &token, ("boss", Call::rotate(ADMIN, purge))).await;
     keys.allow(2);
     assert_eq!(gateway.purge().await["changed"], true);
 }

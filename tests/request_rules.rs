@@ -82,6 +82,7 @@ fn log_id(answer: &Answer) -> String {
     );
     let body = answer.json();
     assert_eq!(body["status"], answer.status);
+    assert_eq!(answer.header("x-log-id"), body["log_id"].as_str());
     body["log_id"].as_str().expect("a Log ID").to_owned()
 }
 
@@ -1148,6 +1149,43 @@ async fn a_refusal_keeps_the_connection_when_the_request_was_read_whole() {
         .await;
     assert_eq!(client.answer(false).await.expect("an answer").status, 401);
     assert!(client.closes().await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn inv21_an_error_answer_without_a_body_shows_its_log_id_too() {
+    let gateway = gateway().await;
+    let form = "Content-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n";
+    for (listener, method, path, fields, status) in [
+        (&gateway.proxy, "HEAD", "/hello", "", 401),
+        (&gateway.proxy, "HEAD", "/hello", "Host: b\r\n", 400),
+        (&gateway.proxy, "HEAD", "/oauth2/token", "", 405),
+        (&gateway.proxy, "POST", "/oauth2/token", form, 401),
+        (&gateway.admin, "HEAD", "/admin/v1/keys", "", 401),
+        (&gateway.admin, "GET", "/admin/v1/keys", "", 401),
+        (&gateway.metrics, "HEAD", "/nowhere", "", 404),
+        (
+            &gateway.metrics,
+            "POST",
+            "/metrics",
+            "Content-Length: 0\r\n",
+            405,
+        ),
+    ] {
+        let host = listener.trim_start_matches("http://");
+        let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        let mut client = RawClient::connect(listener).await;
+        client.send(request).await;
+        let answer = client.answer(method == "HEAD" && fields.is_empty()).await;
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, status, "{method} {path}");
+        let shown = answer.header("x-log-id").expect("a Log ID");
+        the_line(&gateway, shown);
+        if !answer.body.is_empty() {
+            assert_eq!(answer.json()["log_id"], shown, "{method} {path}");
+        }
+    }
+    let nowhere = exchange(&gateway.metrics, get("/nowhere", "")).await;
+    assert_eq!(nowhere.expect("an answer").json()["code"], "NOT_FOUND");
 }
 
 #[tokio::test(flavor = "multi_thread")]

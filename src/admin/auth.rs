@@ -116,7 +116,7 @@ impl Operator {
     /// Refuses an operator of a lower role.
     pub(super) fn needs(&self, role: Role) -> Result<(), ApiError> {
         if self.role < role {
-            Err(ApiError::forbidden(self.role, role).of_operator(&self.name))
+            Err(ApiError::forbidden(self.role, role))
         } else {
             Ok(())
         }

@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::http::ConnState;
+use crate::http::{ConnState, show_log_id};
 use crate::keys::transition::Refusal;
 use crate::lifecycle::{LifecycleError, ShadowRefusal};
 use crate::log_id::LogId;
@@ -33,8 +33,6 @@ pub(super) struct ApiError {
     names_log_id: bool,
     /// The reason under which it is counted, when it is about who asks.
     refusal: Option<AdminRefusal>,
-    /// Who it was, for the log alone.
-    operator: Option<Box<str>>,
     /// What is wrong with a stored document: a member of its own, so that the detail keeps the
     /// words that operators search for.
     rule: Option<Box<str>>,
@@ -81,7 +79,6 @@ impl ApiError {
             retry_after: None,
             names_log_id: false,
             refusal: None,
-            operator: None,
             rule: None,
             log_id: None,
         }
@@ -100,12 +97,6 @@ impl ApiError {
     /// Counted under this reason: somebody was not let in, or not as far as they wanted.
     pub(super) const fn counted_as(mut self, refusal: AdminRefusal) -> Self {
         self.refusal = Some(refusal);
-        self
-    }
-
-    /// Names the operator, in the log.
-    pub(super) fn of_operator(mut self, name: &str) -> Self {
-        self.operator = Some(name.into());
         self
     }
 
@@ -341,7 +332,7 @@ impl ApiError {
             .field("status", self.status.as_u16())
             .field("code", self.code)
             .outside("detail", &self.detail)
-            .field("operator", self.operator.as_deref())
+            .field("operator", operator())
             .field("peer", peer())
             .field("cause", self.cause.as_deref())
             .emit();
@@ -378,6 +369,7 @@ impl ApiError {
             CONTENT_TYPE,
             HeaderValue::from_static("application/problem+json"),
         );
+        show_log_id(headers, log_id);
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(
                 WWW_AUTHENTICATE,
@@ -389,6 +381,20 @@ impl ApiError {
         }
         response
     }
+}
+
+tokio::task_local! {
+    static OPERATOR: String;
+}
+
+/// Answers in the name of the operator called `name`: the line of an error says so.
+pub(super) async fn answering<F: Future>(name: String, answer: F) -> F::Output {
+    OPERATOR.scope(name, answer).await
+}
+
+/// Whose request is being answered, once that is known.
+fn operator() -> Option<String> {
+    OPERATOR.try_with(String::clone).ok()
 }
 
 /// Where the request that is being answered came from.

@@ -19,9 +19,9 @@ use crate::http::PeerAddr;
 use crate::telemetry::CodeClass;
 
 use super::auth::{AdminCredential, Authenticator, Operator};
-use super::error::ApiError;
 #[cfg(debug_assertions)]
 use super::error::Refused;
+use super::error::{ApiError, answering};
 use super::origin::is_safe;
 use super::session::{Session, Sessions};
 use super::{AdminParts, console, cookie, table};
@@ -71,10 +71,14 @@ pub(super) async fn guard(
         Ok(operator) => {
             let extensions = request.extensions_mut();
             extensions.insert(caller);
-            if let Some(operator) = operator {
-                extensions.insert(operator);
+            match operator {
+                Some(operator) => {
+                    let name = operator.name.clone();
+                    extensions.insert(operator);
+                    answering(name, next.run(request)).await
+                }
+                None => next.run(request).await,
             }
-            next.run(request).await
         }
         Err(error) => error.answer(&parts),
     };

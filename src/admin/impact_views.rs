@@ -160,6 +160,8 @@ struct ClientView {
     new_token_at: Option<String>,
     /// First request accepted after the last failure.
     recovered_at: Option<String>,
+    /// It has had no accepted request since its last failure. Whether it still tries, or has been silent
+    /// since, `last_failure_at` tells.
     still_failing: bool,
     /// Why it was last refused, by whatever it was; null when this process does not know.
     last_failure_code: Option<&'static str>,

@@ -44,6 +44,7 @@ pub(super) fn serve(
     let steady = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
     let clock: Arc<dyn Clock> = Arc::<SteadyClock>::clone(&steady);
     let (log, writer) = start_log(config, &clock);
+    ignore_hangups(log.clone());
 
     let runtime = small_runtime()?;
     let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
@@ -271,6 +272,15 @@ fn show_certificates(config: &Config, app: &App) -> Result<(), Failure> {
         app.metrics.certificate(&listener, spec.not_after()?);
     }
     Ok(())
+}
+
+/// A habit from other servers must end nothing here.
+fn ignore_hangups(log: Log) {
+    listeners::ignore_hangups(move || {
+        let message = "SIGHUP has no meaning here and is ignored: a changed configuration needs a restart, and log \
+                       files are opened again by themselves";
+        log.event(Level::Info, "hangup_ignored", message).emit();
+    });
 }
 
 /// In order: the application goes, and with it the store and its lock; then what keeps records is

@@ -10,6 +10,7 @@ use super::Gateway;
 use super::body::CRUMBLED;
 use super::context::RequestContext;
 use super::path::PathError;
+use super::records::{CLIENT_GONE, status as status_sent};
 use super::reply::Reply;
 
 /// Reason of a request that its upstream did not answer well.
@@ -89,6 +90,8 @@ impl Gateway {
         if let Some(cause) = FailureCause::of(status) {
             self.metrics_of(session, ctx).failed(cause);
         }
+        // Once a header is out the client has that status, whatever happened since.
+        let sent = status_sent(session);
         let reason = reason_of(status);
         let disposition = self.parts.denials.note(self.parts.clock.now(), reason);
         let log_id = disposition.log_id();
@@ -105,7 +108,8 @@ impl Gateway {
                 .log
                 .event(level, "request_failed", detail)
                 .log_id(log_id)
-                .field("status", status)
+                .field("status", sent.unwrap_or(status))
+                .field("broken_off", sent.is_some())
                 .field(
                     "route",
                     route.map_or("none", |prepared| prepared.route.name.as_str()),
@@ -128,8 +132,8 @@ impl Gateway {
                 .field("peer", session.client_addr().map(ToString::to_string))
                 .emit();
         }
-        if session.response_written().is_some() {
-            // The header is out; the connection is cut, so that nobody takes the rest for whole.
+        if sent.is_some() {
+            // The connection is cut, so that nobody takes the rest for whole.
             return Ok(());
         }
         Reply::plain(status, detail, log_id).send(session).await

@@ -10,7 +10,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use serde::Serialize;
 
-use crate::log_id::LogId;
+use crate::log_id::{LOG_ID_FIELD, LogId};
 use crate::token::{Rejection, RouteRules};
 
 /// A refusal or failure on its way to the client.
@@ -123,10 +123,11 @@ impl Reply {
     }
 
     fn header(&self, body_len: usize) -> pingora::Result<ResponseHeader> {
-        let mut header = ResponseHeader::build(self.status, Some(7))?;
+        let mut header = ResponseHeader::build(self.status, Some(8))?;
         header.insert_header(CONTENT_TYPE, "application/problem+json")?;
         header.insert_header(CONTENT_LENGTH, body_len)?;
         header.insert_header(CACHE_CONTROL, "no-store")?;
+        header.insert_header(LOG_ID_FIELD, self.log_id.to_string())?;
         if let Some(challenge) = &self.challenge {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
         }
@@ -169,7 +170,7 @@ impl Reply {
         header.insert_header(CONTENT_TYPE, "application/grpc")?;
         header.insert_header("grpc-status", grpc_status)?;
         header.insert_header("grpc-message", self.detail)?;
-        header.insert_header("x-log-id", self.log_id.to_string())?;
+        header.insert_header(LOG_ID_FIELD, self.log_id.to_string())?;
         if let Some(challenge) = &self.challenge {
             header.insert_header(WWW_AUTHENTICATE, challenge)?;
         }

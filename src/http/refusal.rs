@@ -6,11 +6,19 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use serde::Serialize;
 
 use super::AnswerNote;
-use crate::log_id::LogId;
+use crate::log_id::{LOG_ID_FIELD, LogId};
+
+/// Shows `log_id` in the header of an error answer.
+pub fn show_log_id(headers: &mut HeaderMap, log_id: LogId) {
+    // A UUID is always a field value.
+    if let Ok(value) = HeaderValue::try_from(log_id.to_string()) {
+        headers.insert(LOG_ID_FIELD, value);
+    }
+}
 
 /// Writes the one log line that belongs to a refusal. Must not block.
 pub type RefusalLog = Arc<dyn Fn(&Refusal) + Send + Sync>;
@@ -61,10 +69,12 @@ impl Refusal {
     /// What kind of refusal it is, for programs.
     const fn code(&self) -> &'static str {
         match self.status {
+            StatusCode::NOT_FOUND => "NOT_FOUND",
             StatusCode::METHOD_NOT_ALLOWED => "METHOD",
             StatusCode::REQUEST_TIMEOUT => "TOO_SLOW",
             StatusCode::PAYLOAD_TOO_LARGE => "TOO_LARGE",
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => "HEADER_TOO_LARGE",
+            StatusCode::SERVICE_UNAVAILABLE => "NO_ROOM",
             _ => "MALFORMED",
         }
     }
@@ -83,6 +93,7 @@ impl Refusal {
             HeaderValue::from_static("application/problem+json"),
         );
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        show_log_id(headers, self.log_id);
         response
     }
 }

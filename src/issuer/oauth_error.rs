@@ -9,7 +9,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, PRAGMA, RETRY_AFTER, WWW_AUTHENT
 use http::{HeaderValue, Method, StatusCode, Uri};
 use serde::Serialize;
 
-use crate::http::AnswerNote;
+use crate::http::{AnswerNote, ConnState, show_log_id};
 use crate::lifecycle::ClientFailure;
 use crate::log_id::LogId;
 use crate::telemetry::{Disposition, Level, TokenError};
@@ -23,7 +23,7 @@ pub(super) struct Refusal {
     pub(super) description: &'static str,
     /// Whether the answer must challenge for Basic credentials.
     pub(super) challenge: bool,
-    /// For the log: who claims to ask.
+    /// For the log, when it is a client's: who claims to ask.
     pub(super) claimed_client: Option<String>,
     /// For the log alone.
     pub(super) cause: Option<String>,
@@ -63,7 +63,8 @@ impl Refusal {
     /// Counts, logs and answers.
     pub(super) fn answer(&self, parts: &IssuerParts) -> Response {
         parts.metrics.token_error(self.error);
-        if let Some(client) = &self.claimed_client {
+        let claimed = self.claimed_client.as_deref();
+        if let Some(client) = claimed {
             let failure = ClientFailure::Request(self.error);
             let now = parts.clock.now();
             parts.clients.note_claimed_failure(client, failure, now);
@@ -81,10 +82,9 @@ impl Refusal {
                 .event(level, "token_request_refused", self.description)
                 .log_id(log_id)
                 .field("error", self.error.as_str())
-                .outside(
-                    "client_id",
-                    self.claimed_client.as_deref().unwrap_or_default(),
-                )
+                .outside("client_id", shown_client(parts, claimed))
+                .field("client_id_bytes", claimed.map(str::len))
+                .field("peer", peer())
                 .field("cause", self.cause.as_deref())
                 .emit();
         }
@@ -98,6 +98,7 @@ impl Refusal {
             .extensions_mut()
             .insert(AnswerNote::refusal(log_id, self.error.as_str()));
         let headers = response.headers_mut();
+        show_log_id(headers, log_id);
         if self.challenge || self.error == TokenError::InvalidClient {
             headers.insert(
                 WWW_AUTHENTICATE,
@@ -109,6 +110,22 @@ impl Refusal {
         }
         response
     }
+}
+
+/// The name of a client that there is; of any other nothing, since it may be a secret or a token in
+/// the wrong place. Its length is told beside it.
+fn shown_client<'a>(parts: &IssuerParts, claimed: Option<&'a str>) -> &'a str {
+    match claimed {
+        Some(client) if parts.clients.is_known(client) => client,
+        Some(_) => "unknown",
+        None => "",
+    }
+}
+
+/// Where the request that is being answered came from.
+fn peer() -> Option<String> {
+    let peer = ConnState::with_current(ConnState::peer).flatten();
+    peer.map(|peer| peer.to_string())
 }
 
 /// A JSON answer that no cache may keep (RFC 6749 §5.1).
@@ -146,6 +163,7 @@ pub(super) async fn method_not_allowed(
             .field("status", 405)
             .outside("method", method.as_str())
             .outside("path", uri.path())
+            .field("peer", peer())
             .emit();
     }
     let body = ErrorBody {
@@ -157,5 +175,6 @@ pub(super) async fn method_not_allowed(
     response
         .extensions_mut()
         .insert(AnswerNote::refusal(log_id, body.error));
+    show_log_id(response.headers_mut(), log_id);
     response
 }

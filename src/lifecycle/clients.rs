@@ -162,11 +162,16 @@ impl Clients {
     /// As [`Clients::note_failure`], for one who only claims to be `client`: a name that nobody knows is
     /// not noted, so that strangers take no memory.
     pub fn note_claimed_failure(&self, client: &str, failure: ClientFailure, now: Timestamp) {
-        let is_known = self.registry.get(client).is_some()
-            || self.document.load().dynamic.contains_key(client);
-        if is_known {
+        if self.is_known(client) {
             self.failures.note(client, failure, now);
         }
+    }
+
+    /// Whether `client` is one of the configuration or of the store. Any other name may be anything,
+    /// a secret too: people swap the two.
+    #[must_use]
+    pub fn is_known(&self, client: &str) -> bool {
+        self.registry.get(client).is_some() || self.document.load().dynamic.contains_key(client)
     }
 
     /// When and why `client` was last refused, within the last day and since the process started.

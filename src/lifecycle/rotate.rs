@@ -85,6 +85,11 @@ impl Lifecycle {
         let result = match result {
             Ok(outcome) if outcome.changed && !outcome.replayed => RotationResult::Success,
             Ok(_) => RotationResult::Unchanged,
+            // Whoever asked was told why and can mend it. The schedule has nobody to tell, so what keeps
+            // it from rotating is a failure whatever it is.
+            Err(LifecycleError::Refused(_)) if order.trigger == Trigger::Manual => {
+                RotationResult::Refused
+            }
             Err(_) => RotationResult::Failure,
         };
         self.parts

@@ -205,8 +205,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         (self.shared.refusals)(&refusal);
         let body = refusal.problem();
         let mut answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Type: application/problem+json\r\nContent-Length: {}\r\n\
-             Connection: close\r\nCache-Control: no-store\r\n{}\r\n",
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{}",
             body.len(),
             // RFC 9110 section 15.5.6 demands it.
             if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -216,6 +215,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             }
         )
         .into_bytes();
+        for (name, value) in refusal.response().headers() {
+            answer.extend_from_slice(name.as_str().as_bytes());
+            answer.extend_from_slice(b": ");
+            answer.extend_from_slice(value.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        answer.extend_from_slice(b"\r\n");
         answer.extend_from_slice(&body);
         let farewell = async {
             stream.write_all(&answer).await?;

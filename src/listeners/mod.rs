@@ -38,7 +38,7 @@ use crate::telemetry::WorkerMetrics;
 pub use ephemeral::{Ephemeral, start_on_ephemeral};
 pub use guard::{GuardSettings, Guarded};
 pub use room::{Descriptors, Room};
-pub use run::{Finish, StopOutcome, run};
+pub use run::{Finish, StopOutcome, ignore_hangups, run};
 pub use service::Listener;
 pub use sockets::{BindError, ListenerSpec, MAX_SOCKETS, check_sockets, probe, shard_addresses};
 pub use sources::Sources;

@@ -131,9 +131,35 @@ fn watch_signals(stop: Arc<Stop>) -> oneshot::Sender<()> {
             () = two_steps(&mut signals, &stop) => {}
         }
     };
-    // A thread and a runtime of its own: it must work whatever the others are stuck in.
+    listen_apart("signals", watching, &is_ready);
+    disarm
+}
+
+/// Has SIGHUP do nothing but call `told`, for the rest of the process. By default it would end the
+/// process at once, without the orderly stop.
+pub fn ignore_hangups(told: impl Fn() + Send + 'static) {
+    let (ready, is_ready) = mpsc::channel();
+    let watching = async move {
+        let mut hangup = signal(SignalKind::hangup()).inspect_err(unheard).ok();
+        // Its receiver waits below.
+        let _told = ready.send(());
+        loop {
+            next(&mut hangup).await;
+            told();
+        }
+    };
+    listen_apart("hangups", watching, &is_ready);
+}
+
+/// Runs `watching` on a thread and a runtime of its own, since it must work whatever the others are
+/// stuck in; returns when it says that it is ready.
+fn listen_apart(
+    name: &str,
+    watching: impl Future<Output = ()> + Send + 'static,
+    is_ready: &mpsc::Receiver<()>,
+) {
     let thread = std::thread::Builder::new()
-        .name("signals".into())
+        .name(name.to_owned())
         .spawn(move || {
             match tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -148,7 +174,6 @@ fn watch_signals(stop: Arc<Stop>) -> oneshot::Sender<()> {
         Ok(_detached) => drop(is_ready.recv()),
         Err(error) => unheard(&error),
     }
-    disarm
 }
 
 fn unheard(error: &std::io::Error) {

@@ -283,7 +283,8 @@ impl Line<'_> {
 
     /// Adds text that somebody else chose: at most 128 bytes of it, everything escaped that a
     /// terminal obeys, that re-orders or that cannot be seen; bytes that are not UTF-8 as `\xNN`,
-    /// and therefore a backslash as `\x5c`. Never hand a credential to it.
+    /// and therefore a backslash as `\x5c`. What looks like a token is left out. Never hand a
+    /// credential to it all the same: a secret looks like any other word.
     pub fn outside(mut self, name: &'static str, text: impl AsRef<[u8]>) -> Self {
         if let Some(line) = &mut self.text {
             line.outside(name, text.as_ref());

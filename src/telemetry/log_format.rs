@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::log::{Format, Level, Rendered};
+use super::redaction::{holds_token, without_tokens};
 use crate::clock::Timestamp;
 use crate::log_id::LogId;
 
@@ -204,11 +205,14 @@ pub(super) fn quote_outside(out: &mut String, bytes: &[u8]) {
     out.push('"');
 }
 
-/// What stands between the quotes of [`quote_outside`].
+/// What stands between the quotes of [`quote_outside`]. All text from outside comes through here, be
+/// it for the log, the access log or a span; so this is where tokens are taken out.
 pub(super) fn escape_outside(out: &mut String, bytes: &[u8]) {
     // Each byte yields at least one byte of output, so what lies beyond the limit plus one
     // character cannot show; a request of a megabyte costs no more than a short one.
-    let seen = bytes.get(..OUTSIDE_LIMIT + 8).unwrap_or(bytes);
+    let begin = |bytes| <[u8]>::get(bytes, ..OUTSIDE_LIMIT + 8).unwrap_or(bytes);
+    let redacted = holds_token(begin(bytes)).then(|| without_tokens(bytes));
+    let seen = begin(redacted.as_deref().unwrap_or(bytes));
     let mut budget = Budget::new(OUTSIDE_LIMIT);
     'chunks: for chunk in seen.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -414,6 +418,18 @@ mod tests {
             outside(b"\xed\xa0\x80"),
             r#""\\xed\\xa0\\x80""#,
             "a lone surrogate"
+        );
+    }
+
+    #[test]
+    fn a_token_in_outside_text_is_left_out_before_the_text_is_cut() {
+        let token = format!("eyJhbGciOiJFUzI1NiJ9.{}.sig", "x".repeat(300));
+        let shown = |text: &str| outside(text.as_bytes());
+        assert_eq!(shown(&format!("/a/{token}/b")), r#""/a/[redacted]/b""#);
+        assert_eq!(shown(&token), r#""[redacted]""#);
+        assert_eq!(
+            shown(&format!("/{token}/{}", "y".repeat(200))),
+            format!("\"/[redacted]/{}…\"", "y".repeat(116))
         );
     }
 

@@ -23,6 +23,7 @@ mod log_format;
 mod log_ring;
 mod log_writer;
 mod metrics;
+mod redaction;
 mod request_record;
 #[cfg(test)]
 mod test_clock;

@@ -140,6 +140,8 @@ fn operation(of: &Operation<'_>, out: &mut String) {
         let headers: Vec<String> = headers
             .into_iter()
             .flatten()
+            // Every error has it; the introduction says so once.
+            .filter(|(name, _)| *name != "X-Log-Id")
             .map(|(name, _)| format!("`{name}`"))
             .collect();
         let headers = if headers.is_empty() {

@@ -9,6 +9,12 @@ use super::schemas::Schemas;
 const PROBLEM: &str = "application/problem+json";
 const PROBLEM_SCHEMA: &str = "#/components/schemas/Problem";
 
+const LOG_ID: AnswerHeader = AnswerHeader {
+    name: "X-Log-Id",
+    about: "The `log_id` of the body, for answers to HEAD and for scripts.",
+    always: true,
+};
+
 const CHALLENGE: AnswerHeader = AnswerHeader {
     name: "WWW-Authenticate",
     about: "`Bearer`, with the realm.",
@@ -100,9 +106,8 @@ fn problem(of: &Operation, status: u16, codes: &[&str]) -> Value {
         409 if codes.contains(&"STILL_RUNNING") => Some(RETRY_AFTER),
         _ => None,
     };
-    if let Some(header) = header {
-        put(&mut made, "headers", headers(&[header]));
-    }
+    let shown: Vec<AnswerHeader> = [LOG_ID].into_iter().chain(header).collect();
+    put(&mut made, "headers", headers(&shown));
     made
 }
 

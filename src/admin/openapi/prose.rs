@@ -24,7 +24,7 @@ none is taken away or changes its meaning.
 
 ## Errors
 Problem documents (RFC 9457) with a stable `code` and a `log_id`: exactly one line of the log carries that \
-Log ID, and says more where there is more to say.
+Log ID, and says more where there is more to say. The header field `X-Log-Id` repeats it.
 
 ## Lists
 A list that can grow is answered in pages: `limit` bounds a page, within what the list says; the answer's \

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::{AccessFormat, SampleRate};
 use crate::clock::Timestamp;
 use crate::telemetry::log_format::{escape_outside, quote, quote_outside};
-use crate::telemetry::request_record::{Anchor, Names, RequestRecord, without_tokens};
+use crate::telemetry::request_record::{Anchor, Names, RequestRecord};
 
 const MONTHS: [&str; 12] = [
     "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
@@ -51,8 +51,8 @@ impl Formatter {
         line.text("log_id", record.log_id);
         line.text("trace_id", record.trace.map(|trace| trace.trace_id));
         line.name("route", Some(self.names.route(record.place)));
-        line.outside("method", record.method.as_bytes());
-        line.outside("path", &without_tokens(record.path.as_bytes()));
+        line.known("method", record.method.as_bytes());
+        line.known("path", record.path.as_bytes());
         line.text("protocol", Some(record.protocol));
         line.plain("status", record.status);
         line.text("reason", record.reason);
@@ -89,9 +89,9 @@ impl Formatter {
         out.push_str(" [");
         common_time(out, time);
         out.push_str("] \"");
-        escape_outside(out, record.method.as_bytes());
+        known(out, record.method.as_bytes());
         out.push(' ');
-        escape_outside(out, &without_tokens(record.path.as_bytes()));
+        known(out, record.path.as_bytes());
         let _ = write!(out, " {}\" ", record.protocol);
         bare(out, record.status);
         let _ = write!(out, " {}", record.bytes_out);
@@ -145,6 +145,15 @@ fn bare(out: &mut String, value: Option<impl fmt::Display>) {
     match value {
         Some(value) => drop(write!(out, "{value}")),
         None => out.push('-'),
+    }
+}
+
+/// Text that somebody else chose, or the sign for none.
+fn known(out: &mut String, text: &[u8]) {
+    if text.is_empty() {
+        out.push('-');
+    } else {
+        escape_outside(out, text);
     }
 }
 
@@ -204,6 +213,15 @@ impl Members<'_> {
                 quote(self.0, value, NAME_LIMIT);
             }
             None => self.plain(name, None::<u8>),
+        }
+    }
+
+    /// Text that somebody else chose; of a request that was refused unread there is none.
+    fn known(&mut self, name: &str, value: &[u8]) {
+        if value.is_empty() {
+            self.plain(name, None::<u8>);
+        } else {
+            self.outside(name, value);
         }
     }
 
@@ -305,6 +323,12 @@ mod tests {
         assert_eq!(names(&seen), names(&whole), "the same members");
         assert_eq!(seen["log_id"], log_id.to_string());
         assert_eq!(seen["route"], "none");
+        assert_eq!(
+            (&seen["method"], &seen["path"]),
+            (&Value::Null, &Value::Null)
+        );
+        let common = line(&formatter(AccessFormat::Common, 1.0), &refused);
+        assert!(common.contains(" \"- - HTTP/1.1\" 401 "), "{common}");
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! after; a failed write never glues two lines together; how many lines of a batch were lost is
 //! known exactly.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -22,8 +22,8 @@ const MODE: u32 = 0o640;
 #[derive(Debug)]
 pub(super) struct Output {
     place: Place,
-    /// The last write failed, perhaps in the middle of a line.
-    torn: bool,
+    /// Where the last write failed in the middle of a line.
+    torn: Option<Identity>,
 }
 
 #[derive(Debug)]
@@ -35,6 +35,9 @@ enum Place {
         looked: Option<Instant>,
     },
 }
+
+/// What tells one target from another that has its name later; nothing for standard output.
+type Identity = Option<(u64, u64)>;
 
 /// A batch that was not written whole.
 #[derive(Debug)]
@@ -66,7 +69,7 @@ impl Output {
                 }
             }
         };
-        Ok(Self { place, torn: false })
+        Ok(Self { place, torn: None })
     }
 
     /// Writes whole lines.
@@ -74,21 +77,22 @@ impl Output {
     /// # Errors
     /// How many of them are lost, and why.
     pub(super) fn write(&mut self, lines: &[u8]) -> Result<(), Unwritten> {
-        let torn = self.torn;
-        let result = match self.place.writer() {
+        let result = match self.place.open() {
             Err(cause) => Err((0, cause)),
-            Ok(mut writer) => write_lines(&mut *writer, lines, torn),
+            Ok(()) => {
+                self.torn = self.torn.filter(|torn| self.place.is_torn(*torn));
+                self.place.write(lines, self.torn.is_some())
+            }
         };
         let Err((written, cause)) = result else {
-            self.torn = false;
+            self.torn = None;
             return Ok(());
         };
         let done = lines.get(..written).unwrap_or_default();
-        self.torn = if done.is_empty() {
-            torn
-        } else {
-            !done.ends_with(b"\n")
-        };
+        if !done.is_empty() {
+            let is_torn = !done.ends_with(b"\n");
+            self.torn = is_torn.then(|| self.place.identity());
+        }
         self.place.close();
         let left = lines.get(written..).unwrap_or_default();
         Err(Unwritten {
@@ -116,11 +120,10 @@ fn write_lines(writer: &mut dyn Write, lines: &[u8], torn: bool) -> Result<(), (
 }
 
 impl Place {
-    /// The place to write to, opened again when its name leads elsewhere by now.
-    fn writer(&mut self) -> io::Result<Box<dyn Write + '_>> {
+    /// Opens the file again when its name leads elsewhere by now.
+    fn open(&mut self) -> io::Result<()> {
         let (path, file, looked) = match self {
-            // Locked for a whole batch: no line of the log gets in between.
-            Self::Stdout => return Ok(Box::new(io::stdout().lock())),
+            Self::Stdout => return Ok(()),
             Self::File { path, open, looked } => (path, open, looked),
         };
         let due = looked.is_none_or(|at| at.elapsed() >= LOOK_AGAIN);
@@ -135,11 +138,42 @@ impl Place {
         if due {
             *looked = Some(Instant::now());
         }
-        let file = match file {
-            Some(file) => file,
-            closed => closed.insert(open(path)?),
-        };
-        Ok(Box::new(file))
+        if file.is_none() {
+            *file = Some(open(path)?);
+        }
+        Ok(())
+    }
+
+    /// Writes to what is open.
+    fn write(&mut self, lines: &[u8], torn: bool) -> Result<(), (usize, io::Error)> {
+        match self {
+            // Locked for a whole batch: no line of the log gets in between.
+            Self::Stdout => write_lines(&mut io::stdout().lock(), lines, torn),
+            Self::File { open, .. } => match open {
+                Some(file) => write_lines(file, lines, torn),
+                None => Err((0, io::ErrorKind::NotFound.into())),
+            },
+        }
+    }
+
+    /// What is open now.
+    fn identity(&self) -> Identity {
+        let at = self.metadata()?;
+        Some((at.dev(), at.ino()))
+    }
+
+    /// Whether what is open ends with the line that was torn at `torn`: a file that was made anew, or
+    /// emptied, has no line to end. A pipe has no length.
+    fn is_torn(&self, torn: Identity) -> bool {
+        let is_emptied = |at: Metadata| at.is_file() && at.len() == 0;
+        self.identity() == torn && !self.metadata().is_some_and(is_emptied)
+    }
+
+    fn metadata(&self) -> Option<Metadata> {
+        match self {
+            Self::File { open, .. } => open.as_ref()?.metadata().ok(),
+            Self::Stdout => None,
+        }
     }
 
     fn close(&mut self) {
@@ -211,6 +245,36 @@ mod tests {
     fn a_missing_directory_is_refused_at_start() {
         let target = AccessTarget::File("/nonexistent/access.log".into());
         assert!(Output::new(&target).is_err());
+    }
+
+    #[test]
+    fn a_torn_line_is_ended_where_it_was_torn_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, moved) = (dir.path().join("a"), dir.path().join("b"));
+        let mut output = Output::new(&AccessTarget::File(path.clone())).unwrap();
+        let tear = |output: &mut Output| {
+            output.write(b"tor").unwrap();
+            output.torn = Some(output.place.identity());
+        };
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        tear(&mut output);
+        output.write(b"1\n").unwrap();
+        assert_eq!(read(&path), "tor\n1\n");
+        tear(&mut output);
+        std::fs::write(&path, "").unwrap();
+        output.write(b"2\n").unwrap();
+        assert_eq!(read(&path), "2\n", "it was emptied");
+        tear(&mut output);
+        std::fs::rename(&path, &moved).unwrap();
+        // As after a failed write: it is opened again.
+        output.place = Output::new(&AccessTarget::File(path.clone()))
+            .unwrap()
+            .place;
+        output.write(b"3\n").unwrap();
+        assert_eq!(
+            (read(&path), read(&moved)),
+            ("3\n".to_owned(), "2\ntor".to_owned())
+        );
     }
 
     #[test]

@@ -196,7 +196,7 @@ fn labels(text: &mut String) {
     list("result", results.chain(found).collect());
     text.push_str(
         "| `reason` | of a refused request see below; of other metrics see their rows |\n\n`code` is the class of the status, or `none` when the client went away before an answer. `result` is of a \
-         rotation\n(`success`, `failure`, `unchanged`) or of a lookup (`hit`, `miss`).\n",
+         rotation\n(`success`, `failure`, `unchanged`, `refused`) or of a lookup (`hit`, `miss`).\n",
     );
 }
 

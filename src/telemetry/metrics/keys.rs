@@ -227,8 +227,8 @@ impl KeyMetrics {
         for (_, counter) in self.rotations.iter().filter(|(labels, _)| *labels == asked) {
             counter.inc();
         }
-        // The window's answers cost nothing and would hide what a rotation takes.
-        if result == RotationResult::Unchanged {
+        // The window's answers and refusals cost nothing and would hide what a rotation takes.
+        if matches!(result, RotationResult::Unchanged | RotationResult::Refused) {
             return;
         }
         for (_, duration) in self.rotation_duration.iter().filter(|(of, _)| *of == kind) {

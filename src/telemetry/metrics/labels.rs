@@ -112,6 +112,8 @@ closed_label! {
         Failure = "failure",
         /// The idempotency window answered with the keys of the rotation before.
         Unchanged = "unchanged",
+        /// The caller asked for what cannot be: an old revision, an unknown key, a full key set.
+        Refused = "refused",
     }
 }
 

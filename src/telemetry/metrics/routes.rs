@@ -85,7 +85,7 @@ impl RouteFamilies {
             )?,
             failures: to.counters(
                 "request_failures_total",
-                "Answers 5xx that the gateway itself gave, by cause.",
+                "Requests that failed in the gateway: answers 5xx of its own, and answers that it had to break off.",
                 &["route", "cause"],
             )?,
             compromised_key_use: to.counter(
@@ -180,7 +180,7 @@ impl RouteMetrics {
         self.public.inc();
     }
 
-    /// The gateway answered 5xx on its own account.
+    /// The gateway answered 5xx on its own account, or broke an answer off after its header.
     pub fn failed(&self, cause: FailureCause) {
         if let Some(counter) = self.failures.get(cause as usize) {
             counter.inc();

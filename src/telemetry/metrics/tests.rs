@@ -205,7 +205,7 @@ fn closed_label_sets_are_complete_at_the_start() {
     }
     for kind in ["rotate", "purge"] {
         for trigger in ["manual", "automatic"] {
-            for result in ["success", "failure", "unchanged"] {
+            for result in ["success", "failure", "unchanged", "refused"] {
                 zero(format!(
                     "portcullis_key_rotations_total\
                      {{kind=\"{kind}\",result=\"{result}\",trigger=\"{trigger}\"}}"
@@ -535,7 +535,7 @@ fn a_published_key_set_replaces_the_one_before() {
 }
 
 #[test]
-fn an_unchanged_rotation_is_counted_but_not_timed() {
+fn an_unchanged_or_refused_rotation_is_counted_but_not_timed() {
     let metrics = metrics();
     metrics.rotation(
         Trigger::Manual,
@@ -549,6 +549,12 @@ fn an_unchanged_rotation_is_counted_but_not_timed() {
         RotationResult::Failure,
         0.001,
     );
+    metrics.rotation(
+        Trigger::Manual,
+        RotationKind::Rotate,
+        RotationResult::Refused,
+        0.001,
+    );
     let series = |result: &str, trigger: &str| {
         format!(
             "portcullis_key_rotations_total\
@@ -557,6 +563,8 @@ fn an_unchanged_rotation_is_counted_but_not_timed() {
     };
     assert_eq!(value(&metrics, &series("unchanged", "manual")), 1.0);
     assert_eq!(value(&metrics, &series("failure", "automatic")), 1.0);
+    assert_eq!(value(&metrics, &series("refused", "manual")), 1.0);
+    assert_eq!(value(&metrics, &series("refused", "automatic")), 0.0);
     let timed = "portcullis_key_rotation_duration_seconds_count{kind=\"rotate\"}";
     assert_eq!(value(&metrics, timed), 1.0);
 }

@@ -9,9 +9,7 @@ use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue};
 
 use super::Fact;
 use crate::telemetry::log_format::escape_outside;
-use crate::telemetry::request_record::{
-    CLIENT_GONE, Names, RequestRecord, UpstreamStep, without_tokens,
-};
+use crate::telemetry::request_record::{CLIENT_GONE, Names, RequestRecord, UpstreamStep};
 
 /// The methods that the conventions know (RFC 9110, RFC 5789).
 const KNOWN_METHODS: [&str; 9] = [
@@ -134,7 +132,7 @@ fn error(record: &RequestRecord, status: Option<u16>) -> String {
 
 /// The path without its query, as it may be shown.
 fn path(record: &RequestRecord) -> String {
-    outside(&without_tokens(record.path.as_bytes()))
+    outside(record.path.as_bytes())
 }
 
 const fn scheme(is_tls: bool) -> &'static str {

@@ -2,7 +2,7 @@
 //!
 //! <https://www.w3.org/TR/trace-context/#tracestate-header>. Nothing here understands a member. Pure.
 
-use crate::telemetry::request_record::may_hold_token;
+use crate::telemetry::redaction::holds_token;
 
 /// Longest `tracestate` that is passed on, all its fields together (§3.3.1.5).
 const MAX_TRACESTATE_BYTES: usize = 512;
@@ -64,7 +64,7 @@ pub fn tracestate<'a, I: Iterator<Item = &'a [u8]>>(fields: impl Fn() -> I) -> O
         let Ok(text) = std::str::from_utf8(member) else {
             continue;
         };
-        if text.is_empty() || may_hold_token(member) {
+        if text.is_empty() || holds_token(member) {
             continue;
         }
         if !list.is_empty() {

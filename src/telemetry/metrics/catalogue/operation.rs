@@ -30,13 +30,15 @@ pub(super) const KEYS: Chapter = Chapter {
         entry(
             "portcullis_key_rotations_total",
             "rotations",
-            "`unchanged` when the idempotency window answered, or a purge was already done.",
+            "`unchanged` when the idempotency window answered, or a purge was already done; `refused` when the caller asked \
+             for what cannot be (answers 4xx: a stale revision, an unknown key, a full key set); `failure` when it was \
+             ours: store, key generation, key-encryption key. What keeps the schedule from rotating is always a `failure`.",
             "failures today",
             r#"sum by (kind, trigger) (increase(portcullis_key_rotations_total{result="failure"}[1d]))"#,
         ),
         histogram(
             "portcullis_key_rotation_duration_seconds",
-            "`unchanged` ones are not timed.",
+            "`unchanged` and `refused` ones are not timed.",
             "",
             "histogram_quantile(0.99, sum by (le, kind) (rate(portcullis_key_rotation_duration_seconds_bucket[1d])))",
             "Milliseconds on a file store, up to seconds where RSA keys are made. 2 s is the deadline of a purge's \

@@ -9,16 +9,19 @@ pub(super) const TRAFFIC: Chapter = Chapter {
         entry(
             "portcullis_http_requests_total",
             "requests",
-            "Routes and the issuer's endpoints alike; a series appears with its first request, those of `5xx` are there \
-             from the start.",
+            "Routes and the issuer's endpoints alike; `route=\"none\"` for what nothing takes, with `method=\"other\"` also for \
+             what is refused before any route is looked for, such as a malformed header. A series appears with its first \
+             request, those of `5xx` are there from the start.",
             "share of failed requests",
             r#"sum(rate(portcullis_http_requests_total{code="5xx"}[5m])) / sum(rate(portcullis_http_requests_total[5m]))"#,
         ),
         entry(
             "portcullis_request_failures_total",
             "requests",
-            "What an upstream itself answers is not in it. `internal` is the gateway's own fault, and what the error \
-             budget in `conf/alerts.yml` is spent on; each of these answers carries a Log ID.",
+            "By cause. What an upstream itself answers is not in it. An answer broken off after its header counts here by \
+             what broke it, and in `portcullis_http_requests_total` by the status that was sent. `internal` is the gateway's \
+             own fault, and what the error budget in `conf/alerts.yml` is spent on; each of these requests has a line with a \
+             Log ID.",
             "failures that no upstream caused",
             r#"sum(rate(portcullis_request_failures_total{cause="internal"}[5m]))"#,
         ),
