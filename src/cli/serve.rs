@@ -44,6 +44,15 @@ pub(super) fn serve(
     let steady = Arc::new(SteadyClock::new(Arc::new(SystemClock)));
     let clock: Arc<dyn Clock> = Arc::<SteadyClock>::clone(&steady);
     let (log, writer) = start_log(config, &clock);
+    for warning in config.warnings() {
+        log.event(
+            Level::Warn,
+            "configuration_warning",
+            "the configuration looks like a mistake",
+        )
+        .field("warning", warning)
+        .emit();
+    }
 
     let runtime = small_runtime()?;
     let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);
