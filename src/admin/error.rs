@@ -129,10 +129,9 @@ impl ApiError {
         )
     }
 
-    pub(super) fn too_many_streams(most: usize) -> Self {
-        let detail = format!(
-            "{most} event streams are open already; close a console that nobody looks at, or ask GET /admin/v1/status"
-        );
+    pub(super) fn too_many_streams(why: &str) -> Self {
+        let detail =
+            format!("{why}; close a console that nobody looks at, or ask GET /admin/v1/status");
         Self {
             retry_after: Some(Duration::from_secs(5)),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", detail)

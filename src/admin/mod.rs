@@ -21,6 +21,7 @@ mod console;
 mod cookie;
 mod error;
 mod events;
+mod event_seats;
 mod explain;
 mod guard;
 mod idempotency;
