@@ -130,6 +130,13 @@ async fn try_audit(
 }
 
 impl<'a> AuditView<'a> {
+/// A record as this API shows it, for whoever reads the log from the disk.
+#[must_use]
+pub fn audit_record(record: &AuditRecord) -> serde_json::Value {
+    // Serialising strings and numbers cannot fail.
+    serde_json::to_value(RecordView::of(record)).unwrap_or_default()
+}
+
     fn of(page: &'a AuditPage) -> Self {
         Self {
             verified: page.problem.is_none(),

@@ -56,6 +56,7 @@ use axum::middleware;
 use axum::routing::get;
 
 pub use auth::{AdminCredential, Authenticator, Role, parse_token_hash, token_hash};
+pub use audit::audit_record;
 pub use events::EventStreams;
 pub use idempotency::RunningCalls;
 pub use openapi::openapi;
