@@ -166,6 +166,19 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "BAD_QUERY", rule)
     }
 
+    /// A query has a member that nobody looks at.
+    pub(super) fn unknown_in_query(name: &str, known: &[String]) -> Self {
+        let name: String = name.chars().take(64).collect();
+        let known: Vec<String> = known.iter().map(|known| format!("`{known}`")).collect();
+        let known = match &*known {
+            [] => "takes no query".to_owned(),
+            known => format!("takes {}", known.join(", ")),
+        };
+        Self::bad_query(format!(
+            "the query has an unknown member `{name}`: this operation {known}"
+        ))
+    }
+
     pub(super) fn unknown_kid(refusal: &Refusal) -> Self {
         Self::new(
             StatusCode::BAD_REQUEST,

@@ -1,6 +1,7 @@
 //! Every operation of the admin API, once: the router, the metric labels and the OpenAPI document
 //! are made from this list, so that none of them can know of more or less than the others.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use http::Method;
@@ -105,6 +106,18 @@ pub(super) fn undocumented(
 }
 
 fn find(method: &Method, path: &str) -> Option<&'static Operation> {
+/// The first member of a query that the operation at `path` does not know, and those that it knows.
+pub(super) fn unknown_in_query<'a>(
+    method: &Method,
+    path: &str,
+    query: &'a str,
+) -> Option<(Cow<'a, str>, &'static [String])> {
+    let of = find(method, path)?;
+    let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    let mut unknown = names.filter(|name| !of.query_members.iter().any(|of| of == name));
+    unknown.next().map(|name| (name, &*of.query_members))
+}
+
     let method = if method == Method::HEAD {
         &Method::GET
     } else {
