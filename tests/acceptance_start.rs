@@ -188,7 +188,7 @@ async fn ready_means_that_every_listener_is_open() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("the binary starts");
-        harness::eventually("it is ready", || async {
+        eventually("it is ready", || async {
             let answer = gateway.http.get(&url).send().await.ok()?;
             (answer.status() == 200).then_some(())
         })

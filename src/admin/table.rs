@@ -8,8 +8,8 @@ use http::Method;
 
 use super::operation::{Access, Operation};
 use super::{
-    api, audit, client_changes, clients, clock, console, events, explain, impact_api, import, logs,
-    openapi, purges, reseal, restore, session_api, status,
+    api, audit, client_changes, client_history, clients, clock, console, events, explain,
+    impact_api, import, logs, openapi, purges, reseal, restore, session_api, status,
 };
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -28,6 +28,7 @@ static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         clients::describe_list(),
         clients::describe_add(),
         clients::describe_show(),
+        client_history::describe_changes(),
         client_changes::describe_disable(),
         client_changes::describe_enable(),
         client_changes::describe_invalidate(),
@@ -105,7 +106,6 @@ pub(super) fn undocumented(
     })
 }
 
-fn find(method: &Method, path: &str) -> Option<&'static Operation> {
 /// The first member of a query that the operation at `path` does not know, and those that it knows.
 pub(super) fn unknown_in_query<'a>(
     method: &Method,
@@ -118,6 +118,7 @@ pub(super) fn unknown_in_query<'a>(
     unknown.next().map(|name| (name, &*of.query_members))
 }
 
+fn find(method: &Method, path: &str) -> Option<&'static Operation> {
     let method = if method == Method::HEAD {
         &Method::GET
     } else {
