@@ -117,6 +117,8 @@ async fn clients_are_listed_shut_out_made_and_removed_from_the_command_line() {
     let said = run(&["disable", harness::CLIENT]);
     assert!(said.starts_with("nothing changed"), "{said}");
     assert_eq!(run_json(&["enable", harness::CLIENT])["changed"], true);
+    assert_eq!(gateway.status(&old).await, 401, "it ended for good");
+    let old = gateway.token().await;
     assert_eq!(gateway.status(&old).await, 200);
     assert_eq!(run_json(&["invalidate", harness::CLIENT])["changed"], true);
     assert_eq!(gateway.status(&old).await, 401);

@@ -9,7 +9,7 @@ use std::time::Duration;
 use harness::disk::contents;
 use harness::process::{Setup, free_ports};
 use harness::upstream::Upstream;
-use harness::{PATIENCE, Process};
+use harness::{PATIENCE, Process, eventually};
 
 fn configured() -> Process {
     let [upstream] = free_ports();
@@ -188,7 +188,7 @@ async fn ready_means_that_every_listener_is_open() {
             .stdout(std::process::Stdio::null())
             .spawn()
             .expect("the binary starts");
-        harness::eventually("it is ready", || async {
+        eventually("it is ready", || async {
             let answer = gateway.http.get(&url).send().await.ok()?;
             (answer.status() == 200).then_some(())
         })
@@ -222,4 +222,22 @@ async fn admin_tokens_do_not_cross_a_network_in_plain_text_unless_that_is_said()
     std::fs::write(&file, text.replace(&near, &meant)).expect("a file");
     let output = gateway.run(&["check"]);
     assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_that_looks_like_a_mistake_is_warned_of_in_the_log() {
+    let upstream = Upstream::echo();
+    let gateway = Process::start(&Setup {
+        proxy: ", behind_tls_proxy: [0.0.0.0/0]".to_owned(),
+        ..Setup::new(upstream.address)
+    })
+    .await;
+    let is_it = |line: &serde_json::Value| {
+        let warning = line["warning"].as_str().unwrap_or_default();
+        line["event"] == "configuration_warning" && warning.contains("takes every address")
+    };
+    eventually("the log warns", || async {
+        gateway.log_lines().iter().any(is_it).then_some(())
+    })
+    .await;
 }

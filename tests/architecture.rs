@@ -333,6 +333,8 @@ const UNITS: &[Unit] = &[
             "pingora",
             "ring",
             "rustix",
+            "rustls_native_certs",
+            "rustls_pki_types",
             "serde_json",
             "thiserror",
             "tokio",

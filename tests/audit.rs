@@ -14,6 +14,7 @@ async fn inv13_every_revision_has_one_record_and_an_edit_shows() {
     let revision = gateway.admin_get("/admin/v1/keys").await["revision"]
         .as_u64()
         .unwrap();
+    let shown = gateway.admin_get("/admin/v1/audit?limit=500").await;
     gateway.terminate().await;
 
     let tail = gateway.run(&["audit", "tail", "--json"]);
@@ -23,6 +24,11 @@ async fn inv13_every_revision_has_one_record_and_an_edit_shows() {
         .lines()
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
+    // The same members, dates included, as the admin API has.
+    let mut shown: Vec<serde_json::Value> =
+        serde_json::from_value(shown["records"].clone()).unwrap();
+    shown.reverse();
+    assert_eq!(records, shown);
     let revisions: Vec<u64> = records
         .iter()
         .map(|record| record["revision"].as_u64().unwrap())

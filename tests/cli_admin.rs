@@ -529,3 +529,87 @@ fn a_key_may_have_a_name_that_looks_like_an_option() {
         assert_eq!(fake.run(arguments).status.code(), Some(2), "{arguments:?}");
     }
 }
+
+#[test]
+fn what_is_no_admin_listener_is_told_apart() {
+    let fake = Fake::start();
+    let refused = |arguments: &[&str], code: i32, word: &str| {
+        let output = fake.run(&[&["status"], arguments].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(word), "{said}");
+    };
+    for url in ["ftp://127.0.0.1:1", "127.0.0.1:1", "http://", "x"] {
+        refused(&["--admin-url", url], 2, "http:// or https://");
+    }
+    // As a proxy listener refuses an admin token.
+    let body = json!({ "title": "Unauthorized", "detail": "the access token is not valid", "log_id": "x" });
+    fake.answer("/admin/v1/status", 401, body);
+    refused(&[], 1, "looks like a proxy listener");
+    std::fs::write(fake.dir.path().join("empty"), "\n").expect("a file");
+    refused(&["--token-file", "empty"], 3, "the file is empty");
+}
+
+const AT: &str = "2026-11-25T10:00:00.000Z";
+
+fn client(source: &str, secrets: usize) -> Value {
+    json!({
+        "id": "app", "state": "enabled", "source": source, "scopes": ["read"],
+        "secrets_created_at": vec![AT; secrets], "live_tokens": 7,
+        "last_seen_at": AT, "last_failure_at": "2026-11-25T11:00:00.000Z",
+        "last_failure_code": "key_purged", "tokens_not_before": null,
+    })
+}
+
+#[test]
+fn a_person_is_asked_before_a_third_secret_ends_one_of_two() {
+    let fake = Fake::start();
+    let rotated = json!({
+        "changed": true, "revision": 4, "secret": "s3cret", "client": client("dynamic", 2),
+        "ended_secret_created_at": AT,
+    });
+    fake.answer("/admin/v1/clients/app/rotate-secret", 200, rotated);
+    fake.answer("/admin/v1/clients/app", 200, client("dynamic", 2));
+    let Some(asked) = on_a_terminal(&fake, "clients rotate-secret app", &[]) else {
+        return;
+    };
+    assert!(
+        asked.contains("two secrets") && asked.contains(AT) && asked.contains("not confirmed"),
+        "{asked}"
+    );
+    assert!(!asked.contains("s3cret"), "{asked}");
+    let told = on_a_terminal(&fake, "clients rotate-secret app --yes", &[]).expect("as before");
+    assert!(
+        told.contains("s3cret") && told.contains(&format!("ended     the secret made at {AT}")),
+        "{told}"
+    );
+    // One secret is left: nothing ends, and nobody is asked. Nor is a script.
+    let script = fake.run(&["clients", "rotate-secret", "app"]);
+    assert!(text(&script.stdout).contains("s3cret"), "{script:?}");
+    fake.answer("/admin/v1/clients/app", 200, client("dynamic", 1));
+    let told = on_a_terminal(&fake, "clients rotate-secret app", &[]).expect("as before");
+    assert!(told.contains("s3cret"), "{told}");
+}
+
+#[test]
+fn a_list_of_clients_says_what_they_did_and_who_is_gone() {
+    let fake = Fake::start();
+    let listed = json!({ "revision": 3, "enabled": 1, "disabled": 0, "clients": [client("static", 0), client("gone", 0)] });
+    fake.answer("/admin/v1/clients?limit=1000&after=", 200, listed);
+    let output = fake.run(&["clients", "list"]);
+    let said = text(&output.stdout);
+    let lines: Vec<&str> = said.lines().collect();
+    for heading in ["LIVE TOKENS", "LAST SEEN", "LAST FAILURE"] {
+        assert!(lines[1].contains(heading), "{said}");
+    }
+    for word in ["enabled", " 7 ", AT, "2026-11-25T11:00:00.000Z key_purged"] {
+        assert!(lines[2].contains(word), "{said}");
+    }
+    assert!(!lines[3].contains("enabled"), "{said}");
+    let mut gone = client("gone", 0);
+    gone["history"] = json!([]);
+    fake.answer("/admin/v1/clients/app", 200, gone);
+    let said = text(&fake.run(&["clients", "show", "app"]).stdout);
+    assert!(said.contains("gone: neither"), "{said}");
+    assert!(!said.contains("enabled"), "{said}");
+}

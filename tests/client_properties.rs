@@ -163,6 +163,7 @@ fn play(ops: &[Op], steps: &std::cell::Cell<usize>) -> Result<(), TestCaseError>
             (Op::Invalidate(_), Ok(_)) => truth.end_tokens(who),
             (Op::Disable(_), Ok(next)) => {
                 prop_assert_eq!(next.is_some(), truth.disabled.insert(who));
+                truth.end_tokens(who);
             }
             (Op::Enable(_), Ok(next)) => {
                 prop_assert_eq!(next.is_some(), truth.disabled.remove(&who));

@@ -125,6 +125,7 @@ const LISTENERS: &[Bad] = &[
     bad("    tokens:\n      - { name: ops, role: admin, file: secrets/admin.token }", "    tokens: []", "listeners.admin.tokens", 4, None, "needs at least one token"),
     bad("    tokens:\n      - { name: ops, role: admin, file: secrets/admin.token }", "    address: 127.0.0.1:9901", "listeners.admin.tokens", 3, None, "needs at least one token"),
     bad("    tokens:\n", "    address: 192.0.2.1:9901\n    tokens:\n", "listeners.admin.address", 4, Some("192.0.2.1:9901"), "the admin listener receives admin tokens"),
+    bad("    tokens:\n", "    ca_file: ca.pem\n    tokens:\n", "listeners.admin.ca_file", 4, Some("ca.pem"), "of use only where the admin listener has `tls`"),
     bad("    tokens:\n", "    session_lifetime: 8d\n    tokens:\n", "listeners.admin.session_lifetime", 4, Some("8d"), "1s ≤ this ≤ 7d"),
     bad("    tokens:\n", "    session_idle_timeout: 0s\n    tokens:\n", "listeners.admin.session_idle_timeout", 4, Some("0s"), "1s ≤ this ≤ 7d"),
     bad("    tokens:\n", "    session_idle_timeout: 13h\n    tokens:\n", "listeners.admin.session_idle_timeout", 4, Some("13h"), "session_idle_timeout ≤ session_lifetime, which is 12h"),
@@ -1059,5 +1060,22 @@ proptest! {
                 prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
             }
         }
+    }
+}
+
+#[test]
+fn a_tls_proxy_that_may_be_anybody_is_warned_of() {
+    for (network, is_warned_of) in [
+        ("0.0.0.0/0", true),
+        ("\"::/0\"", true),
+        ("10.0.0.0/8", false),
+    ] {
+        let listener = format!("0.0.0.0:8080, behind_tls_proxy: [{network}] }}");
+        let config = parse(&GOOD.replacen("127.0.0.1:8080 }", &listener, 1)).unwrap();
+        let warnings = config.warnings();
+        let found = warnings
+            .iter()
+            .any(|warning| warning.contains("takes every address for the TLS proxy"));
+        assert_eq!(found, is_warned_of, "{network}: {warnings:?}");
     }
 }

@@ -137,6 +137,35 @@ async fn a_stale_purge_kills_all_that_verifies_and_names_what_was_not_seen() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_purge_under_a_stale_if_match_does_nothing() {
+    let gateway = Gateway::start(Options::default()).await;
+    gateway.rotate().await;
+    let token = gateway.token().await;
+    let purge = json!({ "purge": true });
+    let (status, problem, _) = call(&gateway, purge.clone(), &[("if-match", "\"1\"")]).await;
+    assert_eq!((status, &problem["code"]), (412, &json!("STALE_REVISION")));
+    assert_eq!(gateway.status(&token).await, 200, "nothing was purged");
+    // `*` is true of every key set, and says of none that somebody looked at it.
+    let (status, problem, _) = call(&gateway, purge.clone(), &[("if-match", "*")]).await;
+    assert_eq!(
+        (status, &problem["code"]),
+        (428, &json!("SEEN_REVISION_REQUIRED"))
+    );
+    let (status, _, _) = call(&gateway, json!({}), &[("if-match", "*")]).await;
+    assert_eq!(status, 200);
+    let (status, done, _) = call(&gateway, purge.clone(), &[("if-match", "\"2\"")]).await;
+    assert_eq!((status, &done["changed"]), (200, &json!(true)));
+    assert_eq!(gateway.status(&token).await, 401);
+    // What was asked for is in effect: a retry learns that.
+    let (status, again, _) = call(&gateway, purge.clone(), &[("if-match", "\"2\"")]).await;
+    assert_eq!((status, &again["changed"]), (200, &json!(false)));
+    // The lenient form stays.
+    let lenient = json!({ "purge": true, "seen_revision": 3 });
+    let body = call(&gateway, lenient, &[("if-match", "*")]).await;
+    assert_eq!((body.0, &body.1["changed"]), (200, &json!(true)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn keys_are_bounded_per_actor_and_a_purge_runs_unstored_at_the_cap() {
     let gateway = Gateway::start(Options::default()).await;
     for (headers, why) in [

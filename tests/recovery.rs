@@ -9,6 +9,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use harness::clients::{lines, token_of};
+use harness::forge::{PrivateKey, good_claims};
 use harness::process::Setup;
 use harness::upstream::Upstream;
 use harness::{CLIENT, Gateway, Options, Process, VIEWER, eventually, kid, metrics};
@@ -168,6 +169,45 @@ async fn purges_are_listed_newest_first_and_each_has_its_own_clients() {
     assert_eq!(ids, [&second["rotation_id"], &first["rotation_id"]]);
     assert_eq!(sums(&listed[0]["recovery"]), [1, 0, 0, 1]);
     assert_eq!(sums(&listed[1]["recovery"]), [1, 1, 1, 1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_use_of_a_stolen_key_belongs_to_its_purge_and_survives_a_restart() {
+    let gateway = Gateway::start(Options {
+        file_store: true,
+        ..Options::default()
+    })
+    .await;
+    let stolen = PrivateKey::active(&gateway);
+    let first = gateway.purge().await;
+    let second = gateway.purge().await;
+    let none = |recovery: &Value| {
+        let members =
+            ["first", "last"].map(|which| &recovery[format!("compromised_{which}_used_at")]);
+        assert_eq!(recovery["compromised_key_uses"], 0, "{recovery}");
+        assert!(members.iter().all(|at| at.is_null()), "{recovery}");
+    };
+    none(&purge_shown(&gateway, &first, "").await);
+    let mut used_at = Vec::new();
+    for _ in 0..3 {
+        gateway.clock.advance(Duration::from_secs(90));
+        used_at.push(gateway.clock.now().to_string());
+        let token = stolen.mint(&good_claims(&gateway));
+        assert_eq!(gateway.status(&token).await, 401);
+    }
+    let shown = purge_shown(&gateway, &first, "").await;
+    assert_eq!(shown["compromised_key_uses"], 3, "{shown}");
+    assert_eq!(shown["compromised_first_used_at"], used_at[0].as_str());
+    assert_eq!(shown["compromised_last_used_at"], used_at[2].as_str());
+    assert_eq!(sums(&shown), [0, 0, 0, 0], "it broke nobody");
+    let (_, listed) = gateway.admin_get("/admin/v1/keys/purges").await;
+    assert_eq!(listed["purges"][1]["recovery"]["compromised_key_uses"], 3);
+    none(&listed["purges"][0]["recovery"]);
+    none(&purge_shown(&gateway, &second, "").await);
+
+    gateway.lifecycle.save_side_documents().await;
+    let next = gateway.restart(Options::default()).await;
+    assert_eq!(purge_shown(&next, &first, "").await, shown);
 }
 
 /// A restored key's clients are back without a new token; purged again, it starts from nothing.

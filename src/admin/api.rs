@@ -36,11 +36,10 @@ pub(super) const KID: &str = "q0hDD0n6UOSDlL1LK8ZQ1dJEb4m9sCUXUd1dPDjqUvA";
 
 /// What the entity tag of the key set is.
 pub(super) const REVISION_TAG: &str = "The revision in quotes, for `If-Match`. It names the keys and their states: \
-    figures beside them may change under the same tag.";
+    figures beside them may change under the same tag, so `If-None-Match` is not looked at.";
 
 /// What `If-Match` does for a change of the key set.
-pub(super) const IF_REVISION: &str =
-    "The `ETag` of the key set that you looked at; when it has changed since, nothing is done.";
+pub(super) const IF_REVISION: &str = "The `ETag` of the key set that you looked at, or `*`; when it has changed since, nothing is done.";
 
 /// Says that an answer is the stored one of an earlier call with the same idempotency key.
 const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -104,7 +103,8 @@ pub(super) fn describe_rotate() -> Operation {
         )
         .header::<String>(
             "If-Match",
-            "The `ETag` of the key set that you looked at; the same as `seen_revision`.",
+            "The `ETag` of the key set that you looked at, or `*`. When it has changed since, nothing is done (412), also \
+             of a purge; `seen_revision` lets a purge go on and names what was not seen in `unseen`.",
         )
         .takes::<RotateRequest>()
         .answers::<RotationView>(200, "It is done; of a purge, no worker holds a purged key any more.")
@@ -209,8 +209,13 @@ async fn try_rotate(
     };
     operator.needs(needs)?;
     let claim = idempotency::claim(headers, &format!("POST {ROTATE}"), body)?;
-    let seen_revision = seen_revision(headers, request.seen_revision)?;
+    let in_header = seen_revision(headers, request.seen_revision)?;
+    let seen_revision = in_header.or(request.seen_revision);
     let purge = purge_command(&request, seen_revision, claim.is_some(), parts)?;
+    let purge = purge.map(|command| PurgeCommand {
+        only_if_current: in_header.is_some(),
+        ..command
+    });
     let running = match &claim {
         Some(claim) => Some(parts.running.enter(&operator.name, claim)?),
         None => None,
@@ -249,15 +254,18 @@ pub(super) fn kid_of(path: Result<Path<String>, PathRejection>) -> Result<Kid, A
         .map_err(|error: KidError| ApiError::bad_body(error.to_string()))
 }
 
-/// The revision that the caller looked at: of the body, or of `If-Match` (RFC 9110 §13.1.1) with the
-/// entity tag of `GET keys`.
+/// The revision that the caller demands by `If-Match` (RFC 9110 §13.1.1) with the entity tag of
+/// `GET keys`; `*` demands none, since there always is a key set. It must not contradict the body.
 pub(super) fn seen_revision(
     headers: &HeaderMap,
     in_body: Option<u64>,
 ) -> Result<Option<u64>, ApiError> {
     let Some(value) = headers.get(IF_MATCH) else {
-        return Ok(in_body);
+        return Ok(None);
     };
+    if value == "*" {
+        return Ok(None);
+    }
     let tag = value.to_str().ok().and_then(|text| {
         text.strip_prefix('"')
             .and_then(|rest| rest.strip_suffix('"'))
@@ -266,7 +274,7 @@ pub(super) fn seen_revision(
     match (tag, in_body) {
         (None, _) => Err(ApiError::bad_header(
             "If-Match",
-            "it must be the one ETag that GET keys answered with, like \"7\"",
+            "it must be `*` or the one ETag that GET keys answered with, like \"7\"",
         )),
         (Some(tag), Some(body)) if tag != body => Err(ApiError::bad_header(
             "If-Match",
@@ -297,6 +305,7 @@ fn purge_command(
     Ok(Some(PurgeCommand {
         scope,
         mistake_undo: request.mistake_undo.unwrap_or_default(),
+        only_if_current: false,
     }))
 }
 

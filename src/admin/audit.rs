@@ -21,6 +21,7 @@ use super::api::json;
 use super::auth::{Operator, Role};
 use super::error::ApiError;
 use super::operation::{Example, Operation, Tag};
+use super::query::query_of;
 
 /// Records on a page unless the caller says otherwise, and at most.
 const PAGE: usize = 50;
@@ -117,7 +118,7 @@ async fn try_audit(
     query: Result<Query<AuditQuery>, QueryRejection>,
 ) -> Result<AuditPage, ApiError> {
     operator.needs(Role::Operator)?;
-    let Query(query) = query.map_err(|rejection| ApiError::bad_query(rejection.body_text()))?;
+    let query = query_of(query)?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(ApiError::bad_query(format!("limit is 1 to {MAX_PAGE}")));
@@ -127,6 +128,13 @@ async fn try_audit(
         let detail = "The audit log could not be read. Check the system logs for more details.";
         ApiError::failed("AUDIT_UNREADABLE", detail, error.to_string())
     })
+}
+
+/// A record as this API shows it, for whoever reads the log from the disk.
+#[must_use]
+pub fn audit_record(record: &AuditRecord) -> serde_json::Value {
+    // Serialising strings and numbers cannot fail.
+    serde_json::to_value(RecordView::of(record)).unwrap_or_default()
 }
 
 impl<'a> AuditView<'a> {

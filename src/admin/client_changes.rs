@@ -67,7 +67,7 @@ pub(super) fn describe_disable() -> Operation {
     .label("clients_disable")
     .says(
         "Shut a client out",
-        "From the answer on it gets no token, and those it has are refused.",
+        "From the answer on it gets no token, and those it has are refused for good: after `enable` it needs new ones.",
     )
     .answers::<ClientChangeView<'static>>(200, "The client as it is now.")
     .with_header("ETag", CLIENTS_TAG)
@@ -92,7 +92,7 @@ pub(super) fn describe_enable() -> Operation {
     .label("clients_enable")
     .says(
         "Let a client in again",
-        "The undo of `disable`; tokens ended by `invalidate` stay ended.",
+        "It may fetch new tokens; those from before it was disabled, or ended by `invalidate`, stay refused.",
     )
     .answers::<ClientChangeView<'static>>(200, "The client as it is now.")
     .with_header("ETag", CLIENTS_TAG)
@@ -142,7 +142,8 @@ pub(super) fn describe_rotate_secret() -> Operation {
     .label("clients_rotate_secret")
     .says(
         "Give a client of the store a new secret",
-        "The last one stays good beside it, an older one ends. The new one is in this answer alone.",
+        "The last one stays good beside it; of two the older one ends at once, and `ended_secret_created_at` says which. \
+         The new one is in this answer alone.",
     )
     .answers::<ClientChangeView<'static>>(200, "The client, and its new secret.")
     .with_header("ETag", CLIENTS_TAG)

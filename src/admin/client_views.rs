@@ -9,7 +9,7 @@ use crate::clients::document::{Action, ClientEvent};
 use crate::clients::{ClientState, ClientsDocument};
 use crate::clock::Timestamp;
 use crate::keys::Actor;
-use crate::lifecycle::clients::{ClientFacts, ClientSource, Clients};
+use crate::lifecycle::clients::{ClientFacts, ClientOutcome, ClientSource, Clients};
 use crate::lifecycle::{ClientActivity, ClientFailure};
 
 /// `GET clients`.
@@ -82,13 +82,15 @@ pub(super) struct ClientDetailView<'a> {
 
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "ClientEvent")]
-struct EventView<'a> {
+pub(super) struct EventView<'a> {
     revision: u64,
     at: String,
     #[schemars(with = "Action")]
     action: &'static str,
     actor: &'a Actor,
     reason: Option<&'a str>,
+    /// When the secret was made that it ended; null when it ended none.
+    ended_secret_created_at: Option<String>,
 }
 
 /// The answer to a change.
@@ -100,6 +102,9 @@ pub(super) struct ClientChangeView<'a> {
     revision: u64,
     /// Null when it is gone for good.
     client: Option<ClientInfo<'a>>,
+    /// When the secret was made that this ended: whoever still uses it is shut out. Null when none
+    /// ended.
+    ended_secret_created_at: Option<String>,
     /// A secret that was just made; it is shown here and never again.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
@@ -167,15 +172,16 @@ impl<'a> ClientDetailView<'a> {
 impl<'a> ClientChangeView<'a> {
     pub(super) fn of(
         clients: &'a Clients,
-        document: &'a ClientsDocument,
+        outcome: &'a ClientOutcome,
         id: &'a str,
-        changed: bool,
         secret: Option<&'a str>,
     ) -> Self {
+        let ended = outcome.ended_secret_created_at;
         Self {
-            changed,
-            revision: document.revision,
-            client: ClientInfo::of(clients, document, id, None),
+            changed: outcome.changed,
+            revision: outcome.document.revision,
+            client: ClientInfo::of(clients, &outcome.document, id, None),
+            ended_secret_created_at: ended.map(|at| at.to_string()),
             secret,
         }
     }
@@ -250,13 +256,14 @@ impl ClientActivityView {
 }
 
 impl<'a> EventView<'a> {
-    fn of(event: &'a ClientEvent) -> Self {
+    pub(super) fn of(event: &'a ClientEvent) -> Self {
         Self {
             revision: event.revision,
             at: event.at.to_string(),
             action: event.action.as_str(),
             actor: &event.actor,
             reason: event.reason.as_deref(),
+            ended_secret_created_at: event.ended_secret_created_at.map(|at| at.to_string()),
         }
     }
 }

@@ -30,6 +30,7 @@ use super::body::{MAX_REASON, check_reason, parse, present};
 use super::client_views::{Activity, ClientChangeView, ClientDetailView, ClientListView, page};
 use super::error::ApiError;
 use super::operation::{Example, Operation, Tag};
+use super::query::query_of;
 
 /// Clients on a page unless the caller says otherwise, and at most.
 const PAGE: usize = 100;
@@ -112,13 +113,13 @@ pub(super) async fn list(
     Extension(operator): Extension<Operator>,
     query: Result<Query<ListQuery>, QueryRejection>,
 ) -> Response {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(error) => return bad_query(&error.body_text()).answer(&parts),
+    let query = match query_of(query) {
+        Ok(query) => query,
+        Err(error) => return error.answer(&parts),
     };
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
-        return bad_query("limit is 1 to 1000").answer(&parts);
+        return ApiError::bad_query(format!("limit is 1 to {MAX_PAGE}")).answer(&parts);
     }
     let document = parts.clients.document();
     let names = operator.role >= Role::Operator;
@@ -264,9 +265,8 @@ pub(super) fn answer(
         Ok((id, outcome, secret)) => {
             let view = ClientChangeView::of(
                 &parts.clients,
-                &outcome.document,
+                &outcome,
                 id.as_str(),
-                outcome.changed,
                 secret.as_ref().map(|secret| secret.as_str()),
             );
             tagged(json(status, &view), outcome.document.revision)
@@ -309,18 +309,13 @@ pub(super) fn seen(parts: &AdminParts, headers: &HeaderMap) -> Result<Option<u64
     Err(refusal(&ClientRefusal::Stale { current }))
 }
 
-fn bad_query(rule: &str) -> ApiError {
-    let detail = format!("the query takes `limit` and `after`: {rule}");
-    ApiError::new(StatusCode::BAD_REQUEST, "BAD_QUERY", detail)
-}
-
 fn refusal(refusal: &ClientRefusal) -> ApiError {
     let (status, code) = match refusal {
         ClientRefusal::Unknown(_) => (StatusCode::NOT_FOUND, "NO_SUCH_CLIENT"),
         ClientRefusal::Exists(_) => (StatusCode::CONFLICT, "CLIENT_EXISTS"),
         ClientRefusal::Static(_) => (StatusCode::CONFLICT, "CLIENT_STATIC"),
         ClientRefusal::Full => (StatusCode::CONFLICT, "CLIENTS_FULL"),
-        ClientRefusal::Scopes | ClientRefusal::TokenTtl { .. } => {
+        ClientRefusal::Dots | ClientRefusal::Scopes | ClientRefusal::TokenTtl { .. } => {
             return ApiError::bad_body(refusal.to_string());
         }
         ClientRefusal::Stale { .. } => (StatusCode::PRECONDITION_FAILED, "REVISION_CHANGED"),

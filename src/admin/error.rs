@@ -129,10 +129,9 @@ impl ApiError {
         )
     }
 
-    pub(super) fn too_many_streams(most: usize) -> Self {
-        let detail = format!(
-            "{most} event streams are open already; close a console that nobody looks at, or ask GET /admin/v1/status"
-        );
+    pub(super) fn too_many_streams(why: &str) -> Self {
+        let detail =
+            format!("{why}; close a console that nobody looks at, or ask GET /admin/v1/status");
         Self {
             retry_after: Some(Duration::from_secs(5)),
             ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "TOO_MANY_STREAMS", detail)
@@ -165,6 +164,19 @@ impl ApiError {
 
     pub(super) fn bad_query(rule: String) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "BAD_QUERY", rule)
+    }
+
+    /// A query has a member that nobody looks at.
+    pub(super) fn unknown_in_query(name: &str, known: &[String]) -> Self {
+        let name: String = name.chars().take(64).collect();
+        let known: Vec<String> = known.iter().map(|known| format!("`{known}`")).collect();
+        let known = match &*known {
+            [] => "takes no query".to_owned(),
+            known => format!("takes {}", known.join(", ")),
+        };
+        Self::bad_query(format!(
+            "the query has an unknown member `{name}`: this operation {known}"
+        ))
     }
 
     pub(super) fn unknown_kid(refusal: &Refusal) -> Self {

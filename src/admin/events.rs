@@ -3,11 +3,12 @@
 //! A stream holds no queue. It looks a few times a second what is in force and says what is different
 //! from what it said last, so a client that reads slowly misses nothing but what is outdated by the
 //! time it reads; one that does not read at all is dropped by the bridge's write timeout. It takes no
-//! lock that is held for more than a copy, and nobody waits for a stream. Their number is bounded.
+//! lock that is held for more than a copy, and nobody waits for a stream. Their number is bounded, in
+//! all and for each admin token (`event_seats`).
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use axum::Extension;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue};
 use serde::Serialize;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -27,10 +29,8 @@ use crate::lifecycle::PurgeProgress;
 use super::AdminParts;
 use super::auth::Operator;
 use super::error::ApiError;
+use super::event_seats::{MAX_OF_ONE, MAX_STREAMS, NoSeat, Seats};
 use super::operation::{Example, Operation, Tag};
-
-/// Most streams at a time.
-const MAX_STREAMS: usize = 32;
 
 /// A stream ends after this; a client that still wants it comes again.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -56,26 +56,9 @@ const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering")
 /// The open streams.
 #[derive(Debug, Default)]
 pub struct EventStreams {
-    open: AtomicUsize,
+    seats: Arc<Seats>,
     /// Number of the last event of any stream.
     last_id: AtomicU64,
-}
-
-/// One of [`MAX_STREAMS`] places; given back when dropped.
-struct Seat(Arc<EventStreams>);
-
-impl Seat {
-    fn take(streams: &Arc<EventStreams>) -> Option<Self> {
-        let seat = Self(Arc::clone(streams));
-        // Beyond the bound the place is given back at once, by its drop.
-        (streams.open.fetch_add(1, Relaxed) < MAX_STREAMS).then_some(seat)
-    }
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        self.0.open.fetch_sub(1, Relaxed);
-    }
 }
 
 pub(super) fn describe_events() -> Operation {
@@ -87,7 +70,9 @@ pub(super) fn describe_events() -> Operation {
             "Server-sent events: first `status` with the document of `GET /admin/v1/status`, which comes again when \
              something changes; `keys` and `clients` with `{\"revision\"}`; `purge` with `{\"purge_id\"}` when a receipt or \
              a recovery came further, at most once a second; `tick` with `{\"now\"}` every five seconds. What is \
-             outdated by the time that a slow client reads is left out. It ends with the session, and after an hour.",
+             outdated by the time that a slow client reads is left out. It ends with the session, and after an hour. \
+             There are 32 at most, 8 of one admin token; when all are taken, the oldest stream of the token that has most \
+             ends for one that has fewer.",
         )
         .answers_with::<String>(200, "text/event-stream", "The stream.")
         .with_header("X-Accel-Buffering", "`no`, for a proxy in front.")
@@ -120,19 +105,33 @@ pub(super) async fn events(
     State(parts): State<Arc<AdminParts>>,
     Extension(operator): Extension<Operator>,
 ) -> Response {
-    let Some(seat) = Seat::take(&parts.streams) else {
-        return ApiError::too_many_streams(MAX_STREAMS).answer(&parts);
+    let (seat, evicted) = match parts.streams.seats.take(&operator.name) {
+        Ok(taken) => taken,
+        Err(why) => {
+            let detail = match why {
+                NoSeat::TooManyOfOne => {
+                    format!("this admin token has {MAX_OF_ONE} event streams open already")
+                }
+                NoSeat::Full => format!("{MAX_STREAMS} event streams are open already"),
+            };
+            return ApiError::too_many_streams(&detail).answer(&parts);
+        }
     };
     let (pieces, mut response) = stream(seat);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
-    tokio::spawn(tell(parts, operator, pieces));
+    tokio::spawn(tell(parts, operator, evicted, pieces));
     response
 }
 
 /// Tells one client what has changed until it leaves, its time is over, or it may see no more.
-async fn tell(parts: Arc<AdminParts>, operator: Operator, mut pieces: Pieces) {
+async fn tell(
+    parts: Arc<AdminParts>,
+    operator: Operator,
+    evicted: Arc<Notify>,
+    mut pieces: Pieces,
+) {
     let end = Instant::now() + LONGEST;
     let mut told = Told::default();
     while Instant::now() < end && operator.is_signed_in(parts.clock.now()) {
@@ -144,6 +143,7 @@ async fn tell(parts: Arc<AdminParts>, operator: Operator, mut pieces: Pieces) {
             tokio::select! {
                 () = tokio::time::sleep(LOOK) => true,
                 () = operator.signed_out() => false,
+                () = evicted.notified() => false,
             }
         };
         if pieces.unless_over(pause).await != Ok(true) {

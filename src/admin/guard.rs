@@ -1,7 +1,8 @@
 //! The middleware in front of every endpoint: who is let in, and the security headers.
 //!
 //! Order: no token in the URL, a Host of ours (DNS rebinding), no other origin behind a change
-//! (CSRF), then the credential, an admin token or a session cookie. Each refusal is counted under a
+//! (CSRF), then the credential, an admin token or a session cookie, then a query that the operation
+//! knows. Each refusal is counted under a
 //! reason of its own and logged with its Log ID. The right token is never throttled.
 
 use std::net::IpAddr;
@@ -115,15 +116,24 @@ fn admit(
     if !is_safe(request.method()) && !parts.origins.is_not_foreign(request) {
         return Err(ApiError::cross_origin());
     }
-    if is_for_anybody(request) {
-        return Ok(None);
-    }
-    let operator = if request.headers().contains_key(AUTHORIZATION) {
-        by_token(parts, caller, request.headers())
+    let operator = if is_for_anybody(request) {
+        None
+    } else if request.headers().contains_key(AUTHORIZATION) {
+        Some(by_token(parts, caller, request.headers())?)
     } else {
-        by_cookie(parts, caller, request)
+        Some(by_cookie(parts, caller, request)?)
     };
-    operator.map(Some)
+    check_query(request).map(|()| operator)
+}
+
+/// What is misspelt in a query must not be left out in silence.
+fn check_query(request: &Request) -> Result<(), ApiError> {
+    let uri = request.uri();
+    let query = uri.query().unwrap_or_default();
+    match table::unknown_in_query(request.method(), uri.path(), query) {
+        None => Ok(()),
+        Some((name, known)) => Err(ApiError::unknown_in_query(&name, known)),
+    }
 }
 
 /// The console's files and the description of the API hold no data, and signing in is how a credential

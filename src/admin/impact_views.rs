@@ -148,6 +148,11 @@ struct SumsView {
     failures: u64,
     /// Failures of clients beyond the memory bound, who are not among those affected.
     unlisted_failures: u64,
+    /// Requests refused as `compromised_key_in_use`: with tokens that a key of this purge signed after
+    /// its end. Whoever sent them has its private half.
+    compromised_key_uses: u64,
+    compromised_first_used_at: Option<String>,
+    compromised_last_used_at: Option<String>,
 }
 
 #[derive(Debug, Serialize, JsonSchema)]
@@ -278,6 +283,9 @@ impl SumsView {
             recovered: sums.recovered,
             failures: sums.failures,
             unlisted_failures: recovery.unlisted_failures,
+            compromised_key_uses: recovery.compromised.map_or(0, |of| of.uses),
+            compromised_first_used_at: text(recovery.compromised.map(|of| of.first_at)),
+            compromised_last_used_at: text(recovery.compromised.map(|of| of.last_at)),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::api::json;
 use super::auth::{Operator, Role};
 use super::error::ApiError;
 use super::operation::{Example, Operation, Tag};
+use super::query::query_of;
 
 /// Lines of one answer, unless it is told otherwise, and at most.
 const PAGE: usize = 100;
@@ -109,7 +110,7 @@ fn try_newest(
     query: Result<Query<NewestQuery>, QueryRejection>,
 ) -> Result<NewestView, ApiError> {
     operator.needs(Role::Operator)?;
-    let Query(query) = query.map_err(|rejection| ApiError::bad_query(rejection.body_text()))?;
+    let query = query_of(query)?;
     let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MAX_PAGE).contains(&limit) {
         return Err(ApiError::bad_query(format!("limit is 1 to {MAX_PAGE}")));

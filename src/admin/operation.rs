@@ -37,6 +37,8 @@ pub(super) struct Operation {
     pub(super) about: &'static str,
     pub(super) parameters: Vec<Parameter>,
     pub(super) query: Option<SchemaOf>,
+    /// The names of its members.
+    pub(super) query_members: Vec<String>,
     pub(super) body: Option<SchemaOf>,
     pub(super) answers: Vec<Answer>,
     pub(super) examples: Vec<Example>,
@@ -203,6 +205,7 @@ impl Operation {
             about: "",
             parameters: Vec::new(),
             query: None,
+            query_members: Vec::new(),
             body: None,
             answers: Vec::new(),
             examples: Vec::new(),
@@ -266,7 +269,14 @@ impl Operation {
     /// The query, member by member.
     pub(super) fn query<T: JsonSchema>(self) -> Self {
         let query = Some(schema_of::<T> as SchemaOf);
-        Self { query, ..self }
+        let schema = T::json_schema(&mut SchemaGenerator::default());
+        let members = schema.get("properties").and_then(Value::as_object);
+        let query_members = members.into_iter().flatten().map(|(name, _)| name.clone());
+        Self {
+            query,
+            query_members: query_members.collect(),
+            ..self
+        }
     }
 
     /// A JSON body, which must be there.
@@ -353,7 +363,7 @@ impl Operation {
             known.extend(codes);
         };
         // What every listener refuses before anything of it is looked at.
-        add(400, &["MALFORMED", "TOKEN_IN_URL"]);
+        add(400, &["BAD_QUERY", "MALFORMED", "TOKEN_IN_URL"]);
         add(408, &["TOO_SLOW"]);
         add(413, &["TOO_LARGE"]);
         add(421, &["HOST_NOT_ALLOWED"]);
@@ -372,9 +382,6 @@ impl Operation {
         if self.body.is_some() {
             add(400, &["BAD_BODY"]);
             add(415, &["MEDIA_TYPE"]);
-        }
-        if self.query.is_some() {
-            add(400, &["BAD_QUERY"]);
         }
         for (status, codes) in &self.refusals {
             add(*status, codes);

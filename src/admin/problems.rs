@@ -149,7 +149,7 @@ pub(super) const PROBLEMS: [(&str, &str); 48] = [
     ("TOO_LARGE", "The request body is larger than 64 KiB."),
     (
         "TOO_MANY_STREAMS",
-        "32 event streams are open already; ask again after Retry-After, or `GET /admin/v1/status`.",
+        "32 event streams are open already, or 8 of this admin token; ask again after Retry-After, or `GET /admin/v1/status`.",
     ),
     ("TOO_SLOW", "The request body did not arrive in time."),
     (

@@ -25,7 +25,12 @@ pub(super) fn limit_of(limit: Option<usize>) -> Result<usize, ApiError> {
 }
 
 pub(super) fn query_of<T>(query: Result<Query<T>, QueryRejection>) -> Result<T, ApiError> {
-    query
-        .map(|Query(query)| query)
-        .map_err(|rejection| ApiError::bad_query(rejection.body_text()))
+    query.map(|Query(query)| query).map_err(|rejection| {
+        let said = rejection.body_text();
+        let rule = said.rsplit_once("query string: ").map(|(_, rule)| rule);
+        ApiError::bad_query(format!(
+            "the query is not understood: {}",
+            rule.unwrap_or(&said)
+        ))
+    })
 }

@@ -1,14 +1,15 @@
 //! Every operation of the admin API, once: the router, the metric labels and the OpenAPI document
 //! are made from this list, so that none of them can know of more or less than the others.
 
+use std::borrow::Cow;
 use std::sync::LazyLock;
 
 use http::Method;
 
 use super::operation::{Access, Operation};
 use super::{
-    api, audit, client_changes, clients, clock, console, events, explain, impact_api, import, logs,
-    openapi, purges, reseal, restore, session_api, status,
+    api, audit, client_changes, client_history, clients, clock, console, events, explain,
+    impact_api, import, logs, openapi, purges, reseal, restore, session_api, status,
 };
 
 static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
@@ -27,6 +28,7 @@ static OPERATIONS: LazyLock<Vec<Operation>> = LazyLock::new(|| {
         clients::describe_list(),
         clients::describe_add(),
         clients::describe_show(),
+        client_history::describe_changes(),
         client_changes::describe_disable(),
         client_changes::describe_enable(),
         client_changes::describe_invalidate(),
@@ -102,6 +104,18 @@ pub(super) fn undocumented(
             of.path, of.id
         )
     })
+}
+
+/// The first member of a query that the operation at `path` does not know, and those that it knows.
+pub(super) fn unknown_in_query<'a>(
+    method: &Method,
+    path: &str,
+    query: &'a str,
+) -> Option<(Cow<'a, str>, &'static [String])> {
+    let of = find(method, path)?;
+    let names = form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name);
+    let mut unknown = names.filter(|name| !of.query_members.iter().any(|of| of == name));
+    unknown.next().map(|name| (name, &*of.query_members))
 }
 
 fn find(method: &Method, path: &str) -> Option<&'static Operation> {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use crate::admin;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::keys::{Actor, AuditRecord, Kid};
@@ -119,9 +120,7 @@ const MAX_AT_ONCE: usize = 10_000;
 
 fn say_record(record: &AuditRecord, as_json: bool) {
     if as_json {
-        // Serialising strings and numbers cannot fail.
-        let json = serde_json::to_string(record).unwrap_or_default();
-        say(&out::printable_json(&json));
+        print_json(&admin::audit_record(record));
     } else {
         say(&sentence(record));
     }

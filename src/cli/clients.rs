@@ -10,7 +10,9 @@ use zeroize::Zeroizing;
 use crate::clients::SecretHash;
 use crate::clients::secret::MAX_SECRET_BYTES;
 
-use super::client_verbs::{self, AddArgs, ListArgs, OneClient, OneClientWithReason};
+use super::client_verbs::{
+    self, AddArgs, ChangesArgs, ListArgs, OneClient, OneClientWithReason, RotateSecretArgs,
+};
 use super::exit::Failure;
 use super::out::say;
 
@@ -35,9 +37,15 @@ enum ClientsVerb {
     List(ListArgs),
     /// Show one client and what was last done to it
     Show(OneClient),
+    /// Show what was last done to all clients, by whom and why, oldest first
+    ///
+    /// The last 1000 changes, kept beside the clients. They are not part of the chained log that
+    /// `audit verify` checks.
+    Changes(ChangesArgs),
     /// Shut a client out: its logins and its tokens are refused from the next request on
     ///
-    /// Nothing is lost: `clients enable` lets it in again, with the tokens that have not expired.
+    /// The tokens that it has stay refused for good. `clients enable` lets it in again, and then it
+    /// needs new ones.
     Disable(OneClientWithReason),
     /// Let a disabled client in again
     Enable(OneClientWithReason),
@@ -53,8 +61,9 @@ enum ClientsVerb {
     /// Give a client of the store a further secret; the last one goes on working
     ///
     /// Change to the new secret at the client, then end the old one with `drop-old-secret`. At most
-    /// two work at a time: the third ends the first.
-    RotateSecret(OneClientWithReason),
+    /// two work at a time: the third ends the first at once, after a question when this is a
+    /// terminal, and the answer says when the one was made that ended.
+    RotateSecret(RotateSecretArgs),
     /// End the older one of a client's two secrets
     DropOldSecret(OneClientWithReason),
     /// Remove a client from the store; its tokens are refused from the next request on
@@ -69,15 +78,14 @@ pub(super) fn run(command: &ClientsCommand) -> Result<ExitCode, Failure> {
         ClientsVerb::HashSecret { generated } => hash_secret(*generated),
         ClientsVerb::List(args) => client_verbs::list(args),
         ClientsVerb::Show(args) => client_verbs::show(args),
+        ClientsVerb::Changes(args) => client_verbs::changes(args),
         ClientsVerb::Disable(args) => client_verbs::change(args, "disable", "disabled"),
         ClientsVerb::Enable(args) => client_verbs::change(args, "enable", "enabled"),
         ClientsVerb::Invalidate(args) => {
             client_verbs::change(args, "invalidate", "its tokens are refused")
         }
         ClientsVerb::Add(args) => client_verbs::add(args),
-        ClientsVerb::RotateSecret(args) => {
-            client_verbs::change(args, "rotate-secret", "it has a new secret")
-        }
+        ClientsVerb::RotateSecret(args) => client_verbs::rotate_secret(args),
         ClientsVerb::DropOldSecret(args) => {
             client_verbs::change(args, "drop-old-secret", "it has one secret")
         }

@@ -142,6 +142,14 @@ fn print_purge(purge: &Value) {
             member(recovery, "unlisted_failures")
         ));
     }
+    if number(recovery, "compromised_key_uses").unwrap_or_default() > 0 {
+        say(&format!(
+            "ALARM: somebody signs with a purged key: {} requests, the first at {}, the last at {}; all were refused",
+            member(recovery, "compromised_key_uses"),
+            text(recovery, "compromised_first_used_at"),
+            text(recovery, "compromised_last_used_at"),
+        ));
+    }
     if list(recovery, "clients").next().is_none() {
         return;
     }

@@ -18,6 +18,7 @@ use zeroize::Zeroizing;
 
 use super::exit::Failure;
 use super::out::say;
+use super::trust::Trust;
 
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -137,6 +138,7 @@ impl Caller {
             .timeout_global(Some(PATIENCE))
             // The gateway itself is meant, whatever proxy the environment names.
             .proxy(None)
+            .tls_config(Trust::default().config(&command.url)?)
             .build();
         let base = command.url.trim_end_matches('/');
         Ok(Self {

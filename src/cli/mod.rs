@@ -37,6 +37,7 @@ mod store;
 mod table;
 mod teach;
 mod token;
+mod trust;
 mod value;
 mod watch;
 mod when;

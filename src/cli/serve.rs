@@ -45,6 +45,15 @@ pub(super) fn serve(
     let clock: Arc<dyn Clock> = Arc::<SteadyClock>::clone(&steady);
     let (log, writer) = start_log(config, &clock);
     ignore_hangups(log.clone());
+    for warning in config.warnings() {
+        log.event(
+            Level::Warn,
+            "configuration_warning",
+            "the configuration looks like a mistake",
+        )
+        .field("warning", warning)
+        .emit();
+    }
 
     let runtime = small_runtime()?;
     let keyring = Arc::new(Keyring::load(&config.keys.encryption_key_files)?);

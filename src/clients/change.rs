@@ -1,7 +1,8 @@
 //! What a change makes of the clients document: pure decisions, `now` and secrets are arguments.
 //!
 //! Invariants: a client of the configuration is never altered, only disabled, enabled and its tokens
-//! invalidated; `tokens_not_before` never falls; every change that alters something raises the
+//! invalidated; a token issued before its client was disabled is never good again;
+//! `tokens_not_before` never falls; every change that alters something raises the
 //! revision by one and is in the history; what was asked for already is `None`, not a change.
 
 use std::time::Duration;
@@ -21,9 +22,9 @@ use super::secret::SecretHash;
 /// What to do to a client.
 #[derive(Clone, Debug)]
 pub enum ClientChange {
-    /// Refuse its tokens and its logins.
+    /// Refuse its tokens and its logins; the tokens issued so far stay refused for good.
     Disable,
-    /// Undo that.
+    /// Let it ask for tokens again.
     Enable,
     /// Refuse the tokens issued so far.
     Invalidate,
@@ -79,6 +80,9 @@ pub enum ClientRefusal {
          Only disable, enable and invalidate work on it here"
     )]
     Static(ClientId),
+    /// The id of a new client cannot stand in a URL.
+    #[error("a client id is neither `.` nor `..`: no URL can name it; choose another id")]
+    Dots,
     /// No room.
     #[error(
         "the store keeps at most {MAX_CLIENTS} clients in 8 MiB; remove clients that nobody uses"
@@ -126,7 +130,7 @@ impl ClientChange {
     /// back. While such a change is committed no token may be handed out.
     #[must_use]
     pub const fn ends_tokens(&self) -> bool {
-        matches!(self, Self::Invalidate | Self::Remove)
+        matches!(self, Self::Disable | Self::Invalidate | Self::Remove)
     }
 }
 
@@ -157,11 +161,13 @@ pub fn apply(
         (state.disabled_at, state.tokens_not_before)
     });
     let mut next = document.clone();
+    let mut ended = None;
     let (disabled_at, not_before) = match &order.change {
         ClientChange::Disable if disabled_at.is_some() => return Ok(None),
-        ClientChange::Disable => (Some(now), not_before),
+        ClientChange::Disable => (Some(now), invalidated(not_before, now)),
         ClientChange::Enable if disabled_at.is_none() => return Ok(None),
-        ClientChange::Enable => (None, not_before),
+        // Earlier versions disabled without a date; since then it has got no token.
+        ClientChange::Enable => (None, not_before.max(disabled_at.map(next_second))),
         ClientChange::Invalidate => {
             let invalidated = invalidated(not_before, now);
             if invalidated == not_before {
@@ -172,6 +178,7 @@ pub fn apply(
         ClientChange::Add(_) if is_static || dynamic.is_some() => {
             return Err(ClientRefusal::Exists(id.clone()));
         }
+        ClientChange::Add(_) if id.is_dots() => return Err(ClientRefusal::Dots),
         ClientChange::Add(client) => {
             let client = added(client, max_ttl, now)?;
             next.dynamic.insert(id.clone(), client);
@@ -185,7 +192,7 @@ pub fn apply(
                 created_at: now,
             });
             let surplus = client.secrets.len().saturating_sub(MAX_SECRETS);
-            client.secrets.drain(..surplus);
+            ended = client.secrets.drain(..surplus).next_back();
             next.dynamic.insert(id.clone(), client);
             (disabled_at, not_before)
         }
@@ -195,7 +202,7 @@ pub fn apply(
             if surplus == 0 {
                 return Ok(None);
             }
-            client.secrets.drain(..surplus);
+            ended = client.secrets.drain(..surplus).next_back();
             next.dynamic.insert(id.clone(), client);
             (disabled_at, not_before)
         }
@@ -210,20 +217,30 @@ pub fn apply(
             (None, invalidated(not_before, now))
         }
     };
-    note(&mut next, order, disabled_at, not_before, now)?;
+    let state = ClientState {
+        disabled_at,
+        tokens_not_before: not_before,
+        changed_at: now,
+        changed_by: order.actor.clone(),
+        reason: order.reason.clone(),
+    };
+    note(&mut next, order, state, ended.map(|of| of.created_at))?;
     Ok(Some(next))
 }
 
 /// The first whole second after `now`: no token issued so far has such a date, every one issued
 /// from then on has. Never less than before.
 fn invalidated(before: Option<Timestamp>, now: Timestamp) -> Option<Timestamp> {
-    let next_second = |at: Timestamp| Timestamp::from_seconds(at.as_seconds().saturating_add(1));
     let next = next_second(now);
     Some(match before {
         // The clock was ahead then: tokens of that second may be out, so it takes one more.
         Some(before) if before > next => next_second(before),
         _ => next,
     })
+}
+
+fn next_second(at: Timestamp) -> Timestamp {
+    Timestamp::from_seconds(at.as_seconds().saturating_add(1))
 }
 
 fn added(
@@ -254,18 +271,11 @@ fn added(
 fn note(
     next: &mut ClientsDocument,
     order: &ClientOrder,
-    disabled_at: Option<Timestamp>,
-    tokens_not_before: Option<Timestamp>,
-    now: Timestamp,
+    state: ClientState,
+    ended_secret_created_at: Option<Timestamp>,
 ) -> Result<(), ClientRefusal> {
+    let now = state.changed_at;
     next.revision = next.revision.saturating_add(1);
-    let state = ClientState {
-        disabled_at,
-        tokens_not_before,
-        changed_at: now,
-        changed_by: order.actor.clone(),
-        reason: order.reason.clone(),
-    };
     next.clients.insert(order.client.clone(), state);
     if next.clients.len() > MAX_CLIENTS {
         forget_spent(next, &order.client, now);
@@ -277,6 +287,7 @@ fn note(
         action: order.change.action(),
         actor: order.actor.clone(),
         reason: order.reason.clone(),
+        ended_secret_created_at,
     });
     let surplus = next.history.len().saturating_sub(MAX_HISTORY);
     next.history.drain(..surplus);
@@ -393,6 +404,18 @@ mod tests {
         unchanged(&off, "file", ClientChange::Disable, 2_000);
         let on = done(&off, "file", ClientChange::Enable, 2_000);
         assert_eq!(on.clients["file"].disabled_at, None);
+        assert_eq!(
+            on.clients["file"].tokens_not_before,
+            Some(at(2_000)),
+            "what was issued before stays refused"
+        );
+        // Disabled by a version that wrote no date.
+        let mut old = off.clone();
+        if let Some(state) = old.clients.get_mut("file") {
+            state.tokens_not_before = None;
+        }
+        let on = done(&old, "file", ClientChange::Enable, 9_000);
+        assert_eq!(on.clients["file"].tokens_not_before, Some(at(2_000)));
         unchanged(&on, "file", ClientChange::Enable, 2_000);
         unchanged(&none, "file", ClientChange::Enable, 2_000);
     }
@@ -413,11 +436,11 @@ mod tests {
         // The clock was set back meanwhile.
         let back = done(&twice, "file", ClientChange::Invalidate, 0);
         assert_eq!(first(&back), Some(at(4_000)));
-        // Neither disabling nor enabling forgets it.
+        // Disabling is an end of tokens as well, and enabling takes nothing back.
         let off = done(&back, "file", ClientChange::Disable, 5_000);
-        assert_eq!(first(&off), Some(at(4_000)));
+        assert_eq!(first(&off), Some(at(6_000)));
         let on = done(&off, "file", ClientChange::Enable, 5_000);
-        assert_eq!(first(&on), Some(at(4_000)));
+        assert_eq!(first(&on), Some(at(6_000)));
     }
 
     #[test]
@@ -436,9 +459,15 @@ mod tests {
             secrets.iter().any(|own| own.hash.matches(secret))
         };
         assert_eq!([b"1", b"2"].map(|secret| known(&two, secret)), [true, true]);
+        let ended = |document: &ClientsDocument| {
+            let last = document.history.back().expect("a change");
+            last.ended_secret_created_at
+        };
+        assert_eq!((ended(&two), ended(&three)), (None, Some(at(1_000))));
         let of_three = [b"1", b"2", b"3"].map(|secret| known(&three, secret));
         assert_eq!(of_three, [false, true, true]);
         let last = done(&three, "app", ClientChange::DropOldSecret, 4_000);
+        assert_eq!(ended(&last), Some(at(2_000)));
         assert_eq!(
             [b"2", b"3"].map(|secret| known(&last, secret)),
             [false, true]
@@ -509,6 +538,9 @@ mod tests {
                 }),
             )
         };
+        for dots in [".", ".."] {
+            assert_eq!(refused(&none, dots, new_client()), ClientRefusal::Dots);
+        }
         assert_eq!(with(vec!["re ad".to_owned()], 60), ClientRefusal::Scopes);
         assert_eq!(with(vec![String::new()], 60), ClientRefusal::Scopes);
         assert_eq!(with(vec!["s".to_owned(); 65], 60), ClientRefusal::Scopes);

@@ -74,6 +74,13 @@ impl ClientId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is `.` or `..`, which whoever asks for a URL takes out of its path (RFC 3986
+    /// §5.2.4): nobody could name such a client. No new one may be called so; a store may hold one.
+    #[must_use]
+    pub fn is_dots(&self) -> bool {
+        matches!(&*self.0, "." | "..")
+    }
 }
 
 impl FromStr for ClientId {

@@ -146,6 +146,9 @@ pub struct ClientEvent {
     /// In whose words why, if any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When the secret was made that it ended, if it ended one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_secret_created_at: Option<Timestamp>,
 }
 
 /// A document that breaks a rule.
@@ -298,6 +301,7 @@ mod tests {
             action: Action::RotateSecret,
             actor,
             reason: None,
+            ended_secret_created_at: Some(at),
         };
         ClientsDocument {
             revision: 3,

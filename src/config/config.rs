@@ -127,6 +127,8 @@ pub struct AdminListener {
     pub tls: Option<TlsFiles>,
     /// What the file says about plain text on an address that others can reach.
     pub plain_text: PlainText,
+    /// PEM authorities by which the command line knows it; the gateway does not read them.
+    pub ca_file: Option<PathBuf>,
     /// Names by which it may be asked for beside addresses and `localhost`; in lower case.
     pub allowed_hosts: Vec<String>,
     /// Longest time that a signed-in operator does nothing; at most the life time.

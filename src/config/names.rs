@@ -62,11 +62,16 @@ pub(super) fn audience(text: &str) -> Result<String, Broken> {
 
 /// `client_id` (RFC 6749 appendix A.1), without the colon that ends it in HTTP Basic.
 pub(super) fn client_id(text: &str) -> Result<String, Broken> {
-    text.parse::<ClientId>()
-        .map(String::from)
-        .map_err(|error: ClientIdError| {
-            Broken::new(error.to_string(), "choose an id of these characters")
-        })
+    let id: ClientId = text.parse().map_err(|error: ClientIdError| {
+        Broken::new(error.to_string(), "choose an id of these characters")
+    })?;
+    if id.is_dots() {
+        return Err(Broken::new(
+            "a client id is neither `.` nor `..`: no URL can name it",
+            "choose another id",
+        ));
+    }
+    Ok(id.into())
 }
 
 /// The name that an upstream's certificate must carry.

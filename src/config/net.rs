@@ -20,6 +20,11 @@ impl Cidr {
         address.is_ipv4() == self.network.is_ipv4() && masked(address, self.prefix) == self.network
     }
 
+    /// Whether it holds every address of its kind.
+    pub(super) const fn is_everything(&self) -> bool {
+        self.prefix == 0
+    }
+
     pub(super) fn parse(text: &str) -> Result<Self, Broken> {
         const RULE: &str = "a network is `address/prefix length`, such as `10.0.0.0/8`";
         let wrong = || {

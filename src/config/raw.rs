@@ -57,6 +57,7 @@ section!(RawAdminListener {
     tls: RawTls,
     insecure: Scalar,
     behind_tls_proxy: Vec<Scalar>,
+    ca_file: Scalar,
     allowed_hosts: Vec<Scalar>,
     session_idle_timeout: Scalar,
     session_lifetime: Scalar,

@@ -66,6 +66,28 @@ impl Config {
                 admin.address
             ));
         }
+        let of_admin = (
+            &admin.plain_text,
+            format!("admin listener {}", admin.address),
+        );
+        let of_proxies = self.listeners.proxy.iter();
+        let of_proxies = of_proxies.map(|proxy| {
+            (
+                &proxy.plain_text,
+                format!("proxy listener {}", proxy.address),
+            )
+        });
+        for (plain_text, listener) in of_proxies.chain([of_admin]) {
+            let PlainText::BehindTlsProxy(networks) = plain_text else {
+                continue;
+            };
+            if let Some(network) = networks.iter().find(|network| network.is_everything()) {
+                all.push(format!(
+                    "{listener}: `behind_tls_proxy: {network}` takes every address for the TLS proxy, so plain text from \
+                     anywhere; name the proxy's own network"
+                ));
+            }
+        }
         let plain_url = self.issuer.url.strip_prefix("http://");
         let on_this_machine = ["127.", "localhost", "[::1]"];
         if plain_url.is_some_and(|host| !on_this_machine.iter().any(|own| host.starts_with(own))) {

@@ -24,6 +24,8 @@ pub(super) struct Denial {
     alarm: Option<&'static str>,
     pub(super) lookup: CacheLookup,
     purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
+    /// The dead key with which somebody signed it.
+    stolen: Option<Arc<KeyRecovery>>,
 }
 
 impl Gateway {
@@ -45,6 +47,9 @@ impl Gateway {
                 }
             }
             None => prepared.metrics.denied(denial.rejection),
+        }
+        if let Some(stolen) = &denial.stolen {
+            stolen.used_after_death(now);
         }
         if let Some(client) = &denial.client_id {
             let failure = ClientFailure::Token(denial.rejection);
@@ -95,10 +100,15 @@ impl Denial {
             alarm: None,
             lookup: CacheLookup::None,
             purged: None,
+            stolen: None,
         }
     }
 
     pub(super) fn under(snapshot: &Snapshot, refused: Refused<'_>) -> Self {
+        let stolen = refused
+            .tombstone
+            .filter(|_| refused.rejection == Rejection::CompromisedKeyInUse)
+            .and_then(|index| snapshot.recoveries.get(index).cloned().flatten());
         let purged = refused
             .tombstone
             .filter(|_| refused.rejection == Rejection::KeyPurged)
@@ -113,6 +123,7 @@ impl Denial {
             alarm: refused.alarm,
             lookup: lookup(refused.cached),
             purged,
+            stolen,
         }
     }
 }

@@ -54,8 +54,36 @@ pub struct KeyRecoveryRecord {
     pub died_at: Timestamp,
     /// Failures of clients that got no place of their own.
     pub unlisted_failures: u64,
+    /// Whether somebody signs with it although it is dead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub compromised: Option<CompromisedUses>,
     /// By client.
     pub clients: BTreeMap<Arc<str>, ClientRecovery>,
+}
+
+/// Requests with tokens that a purged key signed so late that nobody legitimate can have: whoever
+/// sent them has its private half, or knows who has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CompromisedUses {
+    /// How many.
+    pub uses: u64,
+    /// The first.
+    pub first_at: Timestamp,
+    /// The last.
+    pub last_at: Timestamp,
+}
+
+impl CompromisedUses {
+    /// Those of two keys together.
+    #[must_use]
+    fn and(self, other: Self) -> Self {
+        Self {
+            uses: self.uses.saturating_add(other.uses),
+            first_at: self.first_at.min(other.first_at),
+            last_at: self.last_at.max(other.last_at),
+        }
+    }
 }
 
 /// One client and one purge.
@@ -99,6 +127,8 @@ pub struct PurgeRecovery {
     pub clients: BTreeMap<Arc<str>, ClientRecovery>,
     /// Failures of clients beyond the memory bound, which `clients` leaves out.
     pub unlisted_failures: u64,
+    /// Uses of its keys by whoever has stolen them.
+    pub compromised: Option<CompromisedUses>,
 }
 
 /// The sums of a [`PurgeRecovery`].
@@ -123,6 +153,10 @@ impl PurgeRecovery {
             all.unlisted_failures = all
                 .unlisted_failures
                 .saturating_add(record.unlisted_failures);
+            all.compromised = match (all.compromised, record.compromised) {
+                (Some(one), Some(two)) => Some(one.and(two)),
+                (one, two) => one.or(two),
+            };
             for (client, recovery) in record.clients {
                 match all.clients.get_mut(&client) {
                     Some(known) => known.merge(&recovery),
@@ -167,11 +201,34 @@ mod tests {
             purge_id: Uuid::nil(),
             died_at: Timestamp::from_seconds(0),
             unlisted_failures: 1,
+            compromised: None,
             clients: clients
                 .iter()
                 .map(|(name, of)| (Arc::from(*name), of.clone()))
                 .collect(),
         }
+    }
+
+    #[test]
+    fn uses_of_two_stolen_keys_are_those_of_one_purge() {
+        let used = |uses, first, last| {
+            Some(CompromisedUses {
+                uses,
+                first_at: Timestamp::from_seconds(first),
+                last_at: Timestamp::from_seconds(last),
+            })
+        };
+        let with = |compromised| KeyRecoveryRecord {
+            compromised,
+            ..key("k", &[])
+        };
+        assert_eq!(PurgeRecovery::of([with(None)]).compromised, None);
+        let both = PurgeRecovery::of([with(used(2, 5, 9)), with(None), with(used(1, 3, 3))]);
+        assert_eq!(both.compromised, used(3, 3, 9));
+        // What an earlier version wrote is read.
+        let old = r#"{"kid":"k","purge_id":"00000000-0000-0000-0000-000000000000","died_at":0,"unlisted_failures":1,"clients":{}}"#;
+        let old: KeyRecoveryRecord = serde_json::from_str(old).unwrap();
+        assert_eq!(old, key("k", &[]));
     }
 
     #[test]

@@ -78,6 +78,8 @@ pub struct ClientOutcome {
     pub changed: bool,
     /// The document in force.
     pub document: Arc<ClientsDocument>,
+    /// When the secret was made that the change ended, if it ended one.
+    pub ended_secret_created_at: Option<Timestamp>,
 }
 
 impl Clients {
@@ -217,6 +219,7 @@ impl Clients {
             return Ok(ClientOutcome {
                 changed: false,
                 document,
+                ended_secret_created_at: None,
             });
         };
         self.save(&mut stored, next.encode()).await?;
@@ -226,11 +229,14 @@ impl Clients {
             Some(held) => drop(held),
             None => self.publish(None),
         }
-        self.log(order, &next);
+        let ended = next.history.back();
+        let ended = ended.and_then(|event| event.ended_secret_created_at);
+        self.log(order, &next, ended);
         self.show();
         Ok(ClientOutcome {
             changed: true,
             document: next,
+            ended_secret_created_at: ended,
         })
     }
 
@@ -300,7 +306,7 @@ impl Clients {
         self.published.send_replace(());
     }
 
-    fn log(&self, order: &ClientOrder, document: &ClientsDocument) {
+    fn log(&self, order: &ClientOrder, document: &ClientsDocument, ended: Option<Timestamp>) {
         let state = document.clients.get(&order.client);
         let not_before = state.and_then(|state| state.tokens_not_before);
         self.parts
@@ -311,6 +317,7 @@ impl Clients {
             .field("actor", serde_json::json!(order.actor))
             .outside("client_id", order.client.as_str())
             .field("tokens_not_before", not_before.map(|at| at.to_string()))
+            .field("ended_secret_created_at", ended.map(|at| at.to_string()))
             .outside("reason", order.reason.as_deref().unwrap_or_default())
             .emit();
     }

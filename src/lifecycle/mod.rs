@@ -23,6 +23,7 @@ mod schedule_health;
 pub mod scheduler;
 pub mod shadow;
 mod step;
+mod stolen;
 mod store_health;
 mod table;
 mod traced;

@@ -23,6 +23,9 @@ pub struct PurgeCommand {
     pub scope: PurgeScope,
     /// Whether the keys are declared not compromised, so that they can be restored.
     pub mistake_undo: bool,
+    /// Whether it must not happen when the set is another one than the caller saw (RFC 9110
+    /// §13.1.1); what has happened already is answered all the same.
+    pub only_if_current: bool,
 }
 
 impl Lifecycle {
@@ -39,6 +42,7 @@ impl Lifecycle {
         let command = PurgeCommand {
             scope: PurgeScope::All,
             mistake_undo: false,
+            only_if_current: false,
         };
         let order = Order {
             seen_revision: Some(seen_revision),
@@ -72,6 +76,7 @@ impl Lifecycle {
         let PurgeCommand {
             scope,
             mistake_undo,
+            only_if_current,
         } = command;
         let mut fresh = None;
         for _attempt in 0..MAX_ATTEMPTS {
@@ -88,6 +93,9 @@ impl Lifecycle {
                     receipt,
                     ..RotationOutcome::unchanged(*earlier, loaded.set)
                 });
+            }
+            if *only_if_current {
+                order.check_seen(&loaded.set)?;
             }
             // Whoever took the keys may have taken what seals them too.
             let demanded = if *mistake_undo {

@@ -22,6 +22,7 @@ use crate::keys::recovery::{ClientRecovery, KeyRecoveryRecord, PurgeRecovery};
 use crate::keys::{End, KeySet, Kid, Tombstone};
 use crate::telemetry::{KeySeries, Metrics};
 
+use super::stolen::Stolen;
 use super::table::{Place, Room, Table};
 
 /// Most pairs of purged key and client remembered; about 8 MiB, also in the store.
@@ -66,6 +67,7 @@ pub struct KeyRecovery {
     affected: AtomicI64,
     recovered: AtomicI64,
     unlisted_failures: AtomicU64,
+    stolen: Stolen,
     /// Grows with every change of its clients.
     changes: AtomicU64,
     /// Since the process started, as is `recoveries`.
@@ -255,6 +257,7 @@ impl KeyRecovery {
             purge_id,
             died_at: tombstone.died_at,
             unlisted_failures: 0,
+            compromised: None,
             clients: BTreeMap::new(),
         };
         Self::restore(record, Arc::clone(shared))
@@ -269,6 +272,7 @@ impl KeyRecovery {
             affected: AtomicI64::new(0),
             recovered: AtomicI64::new(0),
             unlisted_failures: AtomicU64::new(record.unlisted_failures),
+            stolen: Stolen::of(record.compromised),
             changes: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             recoveries: AtomicU64::new(0),
@@ -319,6 +323,12 @@ impl KeyRecovery {
             self.unlisted_failures.fetch_add(1, SeqCst);
         }
         self.failures.fetch_add(1, SeqCst);
+        self.changed();
+    }
+
+    /// A token was shown that it signed although it was dead.
+    pub fn used_after_death(&self, now: Timestamp) {
+        self.stolen.used(now);
         self.changed();
     }
 
@@ -393,6 +403,7 @@ impl KeyRecovery {
             purge_id: self.purge_id,
             died_at: self.died_at,
             unlisted_failures: self.unlisted_failures.load(SeqCst),
+            compromised: self.stolen.record(),
             clients,
         }
     }
@@ -446,6 +457,7 @@ impl Victim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::keys::recovery::CompromisedUses;
 
     fn record() -> KeyRecoveryRecord {
         KeyRecoveryRecord {
@@ -453,6 +465,7 @@ mod tests {
             purge_id: Uuid::from_u128(1),
             died_at: Timestamp::from_seconds(100),
             unlisted_failures: 0,
+            compromised: None,
             clients: BTreeMap::new(),
         }
     }
@@ -494,6 +507,16 @@ mod tests {
         assert_eq!(recovery.of_purge(Uuid::from_u128(1)).sums().recovered, 13);
 
         // The next process goes on from there.
+        for second in [9100, 9050] {
+            key.used_after_death(at(second));
+        }
+        let uses = CompromisedUses {
+            uses: 2,
+            first_at: at(9100),
+            last_at: at(9100),
+        };
+        let known = recovery.of_purge(Uuid::from_u128(1));
+        assert_eq!(known.compromised, Some(uses));
         let next = Recovery::restore(recovery.records());
         assert_eq!(next.records(), recovery.records());
         assert_eq!(next.shared.waiting.load(SeqCst), 0);

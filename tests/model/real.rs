@@ -382,6 +382,7 @@ impl Real {
                 },
             },
             mistake_undo: undo,
+            only_if_current: false,
         };
         let order = said(order);
         let purge = self.lifecycle().purge_scoped(&order, &command);

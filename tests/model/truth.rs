@@ -78,22 +78,33 @@ pub enum ClientAct {
     Invalidate,
 }
 
+impl Client {
+    /// Whether that changed anything.
+    fn end_tokens(&mut self, now: Timestamp) -> bool {
+        // The first whole second that no token so far can carry; never less than before.
+        let next = now.as_seconds() + 1;
+        let first = match self.not_before {
+            Some(before) if before > next => before + 1,
+            _ => next,
+        };
+        self.not_before.replace(first) != Some(first)
+    }
+}
+
 impl Clients {
     /// Whether it changed anything.
     pub fn act(&mut self, client: &'static str, act: ClientAct, now: Timestamp) -> bool {
         let client = self.0.entry(client).or_default();
         match act {
-            ClientAct::Disable => !std::mem::replace(&mut client.disabled, true),
-            ClientAct::Enable => std::mem::replace(&mut client.disabled, false),
-            ClientAct::Invalidate => {
-                // The first whole second that no token so far can carry; never less than before.
-                let next = now.as_seconds() + 1;
-                let first = match client.not_before {
-                    Some(before) if before > next => before + 1,
-                    _ => next,
-                };
-                client.not_before.replace(first) != Some(first)
+            ClientAct::Disable => {
+                let is_new = !std::mem::replace(&mut client.disabled, true);
+                if is_new {
+                    client.end_tokens(now);
+                }
+                is_new
             }
+            ClientAct::Enable => std::mem::replace(&mut client.disabled, false),
+            ClientAct::Invalidate => client.end_tokens(now),
         }
     }
 

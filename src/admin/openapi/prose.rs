@@ -33,7 +33,9 @@ Without a `next` there is none.
 
 ## Conditional requests
 The key set and the clients have a revision, which is their `ETag`. With it in `If-Match` a change is made \
-only to what you looked at, else 412. In front of a rotation it means the same as `seen_revision`.
+only to what you looked at, else 412; `*` stands for any. `seen_revision` in the body of a purge is lenient: the \
+purge happens all the same, and the answer names in `unseen` what was newer. `If-None-Match` is not looked at: \
+figures beside a revision change without it.
 
 ## Repeating a request
 A rotation or purge whose answer was lost can be sent again with the same `Idempotency-Key`: for 24 hours it \

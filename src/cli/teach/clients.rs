@@ -6,7 +6,7 @@ pub(super) const LESSONS: &[Lesson] = &[
     Lesson {
         path: "clients",
         notes: "\
-For a client whose secret or tokens leaked: disable it, invalidate the tokens it has, give it a new
+For a client whose secret or tokens leaked: disable it, which ends the tokens it has, give it a new
 secret, enable it again.",
         examples: &[
             ("who there is", "portcullis clients list"),
@@ -52,11 +52,22 @@ secret, enable it again.",
         exits: ASKING,
     },
     Lesson {
+        path: "clients changes",
+        notes: "",
+        examples: &[
+            ("who changed what", "portcullis clients changes"),
+            (
+                "who was shut out, for a script",
+                "portcullis clients changes -n 1000 --output json | jq -c '.changes[] | select(.action == \"disable\") | {at, client, actor}'",
+            ),
+        ],
+        exits: ASKING,
+    },
+    Lesson {
         path: "clients disable",
         notes: "\
 For a client whose secret or tokens leaked:
-  portcullis clients disable ID       nothing of it gets through any more
-  portcullis clients invalidate ID    the tokens it has stay refused, also later
+  portcullis clients disable ID       nothing of it gets through any more, its tokens also later
   (give it a new secret)
   portcullis clients enable ID",
         examples: &[(

@@ -101,7 +101,7 @@ Stop the gateway first; run it as the user that runs the gateway. See docs/store
         notes: "",
         examples: &[
             ("the last five", "portcullis audit tail -n 5"),
-            ("who purged, ever", "portcullis audit tail -n 1000000 --output json | jq -c 'select(.event == \"purge\") | {at, actor, reason}'"),
+            ("who purged, ever", "portcullis audit tail -n 1000000 --output json | jq -c 'select(.event == \"rotate_and_purge\") | {at, actor, reason}'"),
             ("and everything that comes; Ctrl-C ends it", "portcullis audit tail --follow"),
         ],
         exits: AUDIT,

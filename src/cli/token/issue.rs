@@ -15,9 +15,10 @@ use crate::config::{ClientSecretSource, Config};
 use crate::token::MAX_TOKEN_BYTES;
 
 use super::super::ConfigFile;
-use super::super::admin_client::{agent, encoded, is_loopback};
+use super::super::admin_client::{agent, encoded, is_loopback, unreachable};
 use super::super::exit::Failure;
 use super::super::out::{complain, say};
+use super::super::trust::Trust;
 use super::super::value::{Output, OutputFormat, joined, list, member, number, plain, print_json};
 use super::{read_file, read_stdin};
 
@@ -48,7 +49,7 @@ pub(super) struct IssueArgs {
     /// The token endpoint; that of the configuration's issuer by default
     #[arg(long, value_name = "URL")]
     token_url: Option<String>,
-    /// PEM file of authorities to trust for an https token endpoint
+    /// PEM file of authorities to trust for an https token endpoint; the system's by default
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
     /// Send the secret in plain text to another machine
@@ -202,16 +203,12 @@ fn ask(args: &IssueArgs, url: &str, credentials: &Credentials) -> Result<Value, 
         encoded(&credentials.secret)
     ));
     let basic = Zeroizing::new(format!("Basic {}", STANDARD.encode(both.as_bytes())));
-    let response = agent(args.ca_file.as_deref(), url)?
+    let response = agent(&Trust::of(args.ca_file.as_deref()), url)?
         .post(url)
         .header("Authorization", basic.as_str())
         .header("Content-Type", "application/x-www-form-urlencoded")
         .send(form.as_bytes());
-    let mut response = response.map_err(|error| {
-        Failure::Unreachable(format!(
-            "cannot reach the token endpoint {url}: {error}; is the gateway running?"
-        ))
-    })?;
+    let mut response = response.map_err(|error| unreachable(url, &error))?;
     let status = response.status();
     let body = response.body_mut().with_config().limit(MAX_ANSWER);
     let answer: Value = body.read_json().map_err(|error| {

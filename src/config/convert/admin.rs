@@ -44,6 +44,16 @@ pub(super) fn admin(
         raw.insecure.as_ref(),
         raw.behind_tls_proxy.as_ref(),
     );
+    let ca_file_at = at.key("ca_file");
+    let ca_file = cx.maybe(&ca_file_at, raw.ca_file.as_ref(), names::file);
+    if raw.ca_file.is_some() && raw.tls.is_none() {
+        cx.refuse(
+            &ca_file_at,
+            raw.ca_file.as_ref(),
+            "an authority is of use only where the admin listener has `tls`",
+            "add `tls`, or remove `ca_file`",
+        );
+    }
     let allowed_hosts = cx.list(
         &at.key("allowed_hosts"),
         raw.allowed_hosts.as_ref(),
@@ -71,6 +81,7 @@ pub(super) fn admin(
         address,
         tls: tls.flatten(),
         plain_text,
+        ca_file,
         allowed_hosts,
         session_idle_timeout,
         session_lifetime,

@@ -28,7 +28,9 @@ pub enum Refusal {
     #[error("there is no key {0}, alive or dead")]
     UnknownKid(Kid),
     /// The key is not a purged one.
-    #[error("the key {0} was not purged, so there is nothing to restore")]
+    #[error(
+        "the key {0} was not purged: only a purged key can be restored or declared compromised"
+    )]
     NotPurged(Kid),
     /// The purge was not declared a mistake that may be undone.
     #[error(
