@@ -87,3 +87,63 @@ async fn an_origin_gets_targets_in_origin_form() {
         );
     }
 }
+
+const ACTIONS: &str = r#"
+routes:
+  - { name: delete, match: { path: "/v1/things:delete" }, auth: {}, upstream: echo }
+  - { name: encoded, match: { prefix: "/a%2Cb" }, auth: {}, upstream: echo }
+  - { name: internal, match: { prefix: "/@admin" }, auth: {}, upstream: echo }
+  - { name: marks, match: { path: "/!$&'()*+,=" }, auth: {}, upstream: echo }
+  - { name: letters, match: { prefix: /caf%C3%A9 }, auth: {}, upstream: echo }
+  - { name: site, match: { prefix: / }, auth: none, upstream: echo }
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_path_is_protected_in_every_spelling() {
+    let gateway = Gateway::start(Options {
+        routes: ACTIONS.to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let mut targets = vec![
+        "/v1/things:delete".to_owned(),
+        "/v1/things%3Adelete".to_owned(),
+        "/v1/things%3adelete".to_owned(),
+        "/v1/th%69ngs%3Adelete".to_owned(),
+        "/a,b/c".to_owned(),
+        "/a%2cb".to_owned(),
+        "/%40admin/x".to_owned(),
+        "/%40%61dmin".to_owned(),
+        "/caf%c3%a9/x".to_owned(),
+    ];
+    let marks = "!$&'()*+,=";
+    for at in 0..marks.len() {
+        let (before, after) = marks.split_at(at);
+        let (mark, after) = after.split_at(1);
+        let encoded = format!("%{:02X}", mark.as_bytes()[0]);
+        targets.push(format!("/{before}{encoded}{after}"));
+    }
+    for target in targets {
+        assert_eq!(ask(&gateway, &target).await.0, 401, "{target}");
+    }
+    for target in [
+        "/v1/things%253Adelete",
+        "/v1/things%3Bdelete",
+        "/v1/things;delete",
+    ] {
+        assert_eq!(ask(&gateway, target).await.0, 400, "{target}");
+    }
+    // The rest is as public as it was, and reserved characters are forwarded as they came.
+    for (target, path) in [
+        ("/v1/things%3alist", "/v1/things%3Alist"),
+        ("/V1/things:delete", "/V1/things:delete"),
+        ("/x%2C,%2c", "/x%2C,%2C"),
+    ] {
+        let (status, seen) = ask(&gateway, target).await;
+        assert_eq!(
+            (status, seen["path"].as_str()),
+            (200, Some(path)),
+            "{target}"
+        );
+    }
+}
