@@ -1,7 +1,7 @@
 //! Limits the sources of forged tokens: asks before a token is verified, counts afterwards.
 //!
-//! Only what no key of ours has signed counts: `bad_signature`, and `malformed` unless a signature
-//! was proven. A limited source causes no signature check; what is remembered as checked passes.
+//! Only what no key of ours has signed counts: `bad_signature`, `unknown_key` where a retired key's
+//! signature was looked at, and `malformed` unless a signature was proven. A limited source causes no signature check; what is remembered as checked passes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -65,9 +65,9 @@ impl Denial {
     /// signature: verification looks at nothing behind it before.
     const fn is_forged(&self) -> bool {
         match self.rejection {
-            Rejection::BadSignature | Rejection::BrokenSyntax => true,
+            Rejection::BrokenSyntax => true,
             Rejection::Malformed => self.kid.is_none(),
-            _ => false,
+            _ => self.forged,
         }
     }
 }
