@@ -250,10 +250,19 @@ async fn the_limit_is_on_by_default_and_can_be_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_tls_proxy_the_source_is_the_proxys_client() {
+async fn behind_a_trusted_proxy_the_source_is_the_proxys_client() {
+    for listener in [
+        ", behind_tls_proxy: [127.0.0.1/32]",
+        ", trusted_proxies: [127.0.0.1/32]",
+    ] {
+        sources_behind(listener).await;
+    }
+}
+
+async fn sources_behind(listener: &'static str) {
     let gateway = Gateway::start(Options {
         more: TIGHT.to_owned(),
-        listener: ", behind_tls_proxy: [127.0.0.1/32]",
+        listener,
         ..Options::default()
     })
     .await;
@@ -271,6 +280,10 @@ async fn behind_a_tls_proxy_the_source_is_the_proxys_client() {
     // What the client wrote into the field itself does not help it.
     assert_eq!(send(&proxy, "203.0.113.10, 192.0.2.1").await, 429);
     assert_eq!(send(&proxy, "192.0.2.2").await, 401);
+    // Nor does a port, or another way to write it.
+    assert_eq!(send(&proxy, "192.0.2.1:5555").await, 429);
+    assert_eq!(send(&proxy, "for=\"192.0.2.1:80\"").await, 429);
+    assert_eq!(send(&proxy, "[2001:db8::1]:5").await, 401);
     // Nor is anybody believed but the proxy.
     for number in 0..10 {
         let claimed = format!("192.0.2.{}", number + 100);

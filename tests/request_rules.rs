@@ -1024,6 +1024,76 @@ async fn identity_comes_from_the_token_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_keeps_what_it_says_of_a_request_but_not_who_sent_it() {
+    for (listener, trusted) in [
+        (", trusted_proxies: [127.0.0.1/32]", true),
+        (", behind_tls_proxy: [127.0.0.1/32]", true),
+        (", trusted_proxies: [127.0.0.2/32]", false),
+    ] {
+        let gateway = Gateway::start(Options {
+            listener,
+            h2: true,
+            ..Options::default()
+        })
+        .await;
+        let authorization = format!("Authorization: Bearer {}\r\n", gateway.token().await);
+        let identities = "X-Forwarded-User: root\r\nX-Forwarded-Email: a@b\r\nX-Forwarded-Groups: g\r\n\
+                          X-Forwarded-Preferred-Username: root\r\nX-Forwarded-Access-Token: x\r\n";
+        let chain = "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-For: 192.0.2.1:5555, 10.0.0.1\r\n";
+        for (proto, kept) in [
+            ("X-Forwarded-Proto: https\r\n", "https"),
+            ("X-Forwarded-Proto: ftp\r\n", "http"),
+            (
+                "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
+                "http",
+            ),
+            ("", "http"),
+        ] {
+            let fields =
+                format!("{authorization}{identities}{chain}{proto}X-Forwarded-Host: shop.test\r\n");
+            let echo = passes(&gateway, get("/hello", &fields)).await;
+            let (hops, proto, host) = if trusted {
+                let hops = "192.0.2.9, 192.0.2.1:5555, 10.0.0.1, 127.0.0.1";
+                (hops, kept, vec!["shop.test"])
+            } else {
+                ("127.0.0.1", "http", vec![])
+            };
+            assert_eq!(seen(&echo, "x-forwarded-for"), [hops], "{listener}");
+            assert_eq!(seen(&echo, "x-forwarded-proto"), [proto], "{listener}");
+            assert_eq!(seen(&echo, "x-forwarded-host"), host, "{listener}");
+            for name in [
+                "user",
+                "email",
+                "groups",
+                "preferred-username",
+                "access-token",
+            ] {
+                let name = format!("x-forwarded-{name}");
+                assert_eq!(seen(&echo, &name), Vec::<&str>::new(), "{listener} {name}");
+            }
+        }
+        // The same on a listener with TLS.
+        let fields = [
+            authorization.trim_end(),
+            "X-Forwarded-For: 192.0.2.9",
+            "X-Forwarded-Proto: http",
+            "X-Forwarded-User: root",
+        ];
+        let answer = over_http2(&gateway, &fields.map(str::to_owned)).await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let echo = serde_json::from_str(body).expect("JSON");
+        let (hops, proto) = if trusted {
+            ("192.0.2.9, 127.0.0.1", "http")
+        } else {
+            ("127.0.0.1", "https")
+        };
+        assert_eq!(seen(&echo, "x-forwarded-for"), [hops], "{listener}");
+        assert_eq!(seen(&echo, "x-forwarded-proto"), [proto], "{listener}");
+        assert_eq!(seen(&echo, "x-forwarded-user"), Vec::<&str>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_token_reaches_the_upstream_only_where_a_route_says_so() {
     let routes = r"
 routes:

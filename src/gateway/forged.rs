@@ -45,6 +45,12 @@ impl Gateway {
         denial
     }
 
+    /// Whether a proxy sent the request whose word on where it came from is taken.
+    pub(super) fn is_from_proxy(&self, session: &Session) -> bool {
+        let peer = session.client_addr().and_then(|peer| peer.as_inet());
+        peer.is_some_and(|peer| self.proxies.trusts(peer.ip()))
+    }
+
     /// The address that a request came from; `None` without an internet address.
     fn source(&self, session: &Session) -> Option<IpAddr> {
         let peer = session.client_addr()?.as_inet()?.ip();
