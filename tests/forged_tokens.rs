@@ -191,6 +191,49 @@ async fn nothing_that_a_key_of_ours_signed_counts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn forgeries_that_name_a_retired_key_count_while_its_signature_is_looked_at() {
+    let gateway = gateway(TIGHT).await;
+    let retired = PrivateKey::active(&gateway);
+    gateway.rotate().await;
+    gateway.clock.advance(Duration::from_secs(2 * 3600));
+    let retirement = gateway.lifecycle.tick().await;
+    retirement.expect("the first key retires");
+    let forged = retired.impostor().mint(&good_claims(&gateway));
+    for _ in 0..10 {
+        assert_eq!(gateway.status(&forged).await, 401);
+    }
+    assert_eq!(gateway.status(&forged).await, 429);
+    assert_eq!(denied(&gateway, "unknown_key").await, 10.0);
+    assert_eq!(denied(&gateway, "rate_limited").await, 1.0);
+    // What the key did sign counts against nobody.
+    gateway.clock.advance(Duration::from_secs(5));
+    let now = portcullis::clock::Clock::now(&*gateway.clock).as_seconds();
+    for number in 0..12 {
+        let mut claims = claims_with(&gateway, "jti", json!(number.to_string()));
+        (claims["iat"], claims["exp"]) = (json!(now - 7200), json!(now - 3600));
+        assert_eq!(gateway.status(&retired.mint(&claims)).await, 401);
+    }
+    assert_eq!(denied(&gateway, "unknown_key").await, 22.0);
+    assert_eq!(
+        gateway.status(&retired.mint(&good_claims(&gateway))).await,
+        401
+    );
+    assert_eq!(denied(&gateway, "lifecycle_violation").await, 1.0);
+
+    // Nothing that it signed lives any more: its signature is not looked at, be it good or not.
+    gateway.clock.advance(Duration::from_secs(3600 + 120));
+    let good = retired.mint(&good_claims(&gateway));
+    for token in [&forged, &good] {
+        for _ in 0..12 {
+            assert_eq!(gateway.status(token).await, 401);
+        }
+    }
+    assert_eq!(denied(&gateway, "unknown_key").await, 46.0);
+    assert_eq!(denied(&gateway, "lifecycle_violation").await, 1.0);
+    assert_eq!(denied(&gateway, "rate_limited").await, 1.0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_limit_is_on_by_default_and_can_be_switched_off() {
     for (limits, limited) in [
         ("limits: { forged_tokens: {} }", true),
@@ -207,10 +250,19 @@ async fn the_limit_is_on_by_default_and_can_be_switched_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn behind_a_tls_proxy_the_source_is_the_proxys_client() {
+async fn behind_a_trusted_proxy_the_source_is_the_proxys_client() {
+    for listener in [
+        ", behind_tls_proxy: [127.0.0.1/32]",
+        ", trusted_proxies: [127.0.0.1/32]",
+    ] {
+        sources_behind(listener).await;
+    }
+}
+
+async fn sources_behind(listener: &'static str) {
     let gateway = Gateway::start(Options {
         more: TIGHT.to_owned(),
-        listener: ", behind_tls_proxy: [127.0.0.1/32]",
+        listener,
         ..Options::default()
     })
     .await;
@@ -228,6 +280,10 @@ async fn behind_a_tls_proxy_the_source_is_the_proxys_client() {
     // What the client wrote into the field itself does not help it.
     assert_eq!(send(&proxy, "203.0.113.10, 192.0.2.1").await, 429);
     assert_eq!(send(&proxy, "192.0.2.2").await, 401);
+    // Nor does a port, or another way to write it.
+    assert_eq!(send(&proxy, "192.0.2.1:5555").await, 429);
+    assert_eq!(send(&proxy, "for=\"192.0.2.1:80\"").await, 429);
+    assert_eq!(send(&proxy, "[2001:db8::1]:5").await, 401);
     // Nor is anybody believed but the proxy.
     for number in 0..10 {
         let claimed = format!("192.0.2.{}", number + 100);

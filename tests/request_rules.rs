@@ -1025,6 +1025,76 @@ async fn identity_comes_from_the_token_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_trusted_proxy_keeps_what_it_says_of_a_request_but_not_who_sent_it() {
+    for (listener, trusted) in [
+        (", trusted_proxies: [127.0.0.1/32]", true),
+        (", behind_tls_proxy: [127.0.0.1/32]", true),
+        (", trusted_proxies: [127.0.0.2/32]", false),
+    ] {
+        let gateway = Gateway::start(Options {
+            listener,
+            h2: true,
+            ..Options::default()
+        })
+        .await;
+        let authorization = format!("Authorization: Bearer {}\r\n", gateway.token().await);
+        let identities = "X-Forwarded-User: root\r\nX-Forwarded-Email: a@b\r\nX-Forwarded-Groups: g\r\n\
+                          X-Forwarded-Preferred-Username: root\r\nX-Forwarded-Access-Token: x\r\n";
+        let chain = "X-Forwarded-For: 192.0.2.9\r\nX-Forwarded-For: 192.0.2.1:5555, 10.0.0.1\r\n";
+        for (proto, kept) in [
+            ("X-Forwarded-Proto: https\r\n", "https"),
+            ("X-Forwarded-Proto: ftp\r\n", "http"),
+            (
+                "X-Forwarded-Proto: https\r\nX-Forwarded-Proto: http\r\n",
+                "http",
+            ),
+            ("", "http"),
+        ] {
+            let fields =
+                format!("{authorization}{identities}{chain}{proto}X-Forwarded-Host: shop.test\r\n");
+            let echo = passes(&gateway, get("/hello", &fields)).await;
+            let (hops, proto, host) = if trusted {
+                let hops = "192.0.2.9, 192.0.2.1:5555, 10.0.0.1, 127.0.0.1";
+                (hops, kept, vec!["shop.test"])
+            } else {
+                ("127.0.0.1", "http", vec![])
+            };
+            assert_eq!(seen(&echo, "x-forwarded-for"), [hops], "{listener}");
+            assert_eq!(seen(&echo, "x-forwarded-proto"), [proto], "{listener}");
+            assert_eq!(seen(&echo, "x-forwarded-host"), host, "{listener}");
+            for name in [
+                "user",
+                "email",
+                "groups",
+                "preferred-username",
+                "access-token",
+            ] {
+                let name = format!("x-forwarded-{name}");
+                assert_eq!(seen(&echo, &name), Vec::<&str>::new(), "{listener} {name}");
+            }
+        }
+        // The same on a listener with TLS.
+        let fields = [
+            authorization.trim_end(),
+            "X-Forwarded-For: 192.0.2.9",
+            "X-Forwarded-Proto: http",
+            "X-Forwarded-User: root",
+        ];
+        let answer = over_http2(&gateway, &fields.map(str::to_owned)).await;
+        let (_, body) = answer.split_once("\r\n\r\n").expect("a body");
+        let echo = serde_json::from_str(body).expect("JSON");
+        let (hops, proto) = if trusted {
+            ("192.0.2.9, 127.0.0.1", "http")
+        } else {
+            ("127.0.0.1", "https")
+        };
+        assert_eq!(seen(&echo, "x-forwarded-for"), [hops], "{listener}");
+        assert_eq!(seen(&echo, "x-forwarded-proto"), [proto], "{listener}");
+        assert_eq!(seen(&echo, "x-forwarded-user"), Vec::<&str>::new());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_token_reaches_the_upstream_only_where_a_route_says_so() {
     let routes = r"
 routes:
@@ -1151,6 +1221,32 @@ async fn a_refusal_keeps_the_connection_when_the_request_was_read_whole() {
     assert!(client.closes().await);
 }
 
+/// An answer on HTTP/2 to a request with these fields, as curl shows it: header, then body.
+async fn over_http2(gateway: &Gateway, fields: &[String]) -> String {
+    let (address, ca) = gateway.h2.clone().expect("a worker on HTTP/2");
+    let mut curl = std::process::Command::new("curl");
+    curl.args([
+        "--silent",
+        "--show-error",
+        "--http2",
+        "--include",
+        "--max-time",
+        "20",
+    ])
+    .args(["--noproxy", "*", "--request", "POST", "--cacert"])
+    .arg(ca)
+    .args([
+        "--resolve",
+        &format!("localhost:{}:127.0.0.1", address.port()),
+    ])
+    .args(fields.iter().flat_map(|field| ["--header", field]))
+    .arg(format!("https://localhost:{}/hello", address.port()));
+    let output = tokio::task::spawn_blocking(move || curl.output().expect("curl")).await;
+    let output = output.expect("curl");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).expect("text")
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn inv21_an_error_answer_without_a_body_shows_its_log_id_too() {
     let gateway = gateway().await;
@@ -1190,37 +1286,84 @@ async fn inv21_an_error_answer_without_a_body_shows_its_log_id_too() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn grpc_clients_are_refused_in_their_own_terms() {
-    let gateway = gateway().await;
+    let gateway = Gateway::start(Options {
+        h2: true,
+        ..Options::default()
+    })
+    .await;
     let key = PrivateKey::active(&gateway);
     let narrow = key.mint(&claims_with(&gateway, "scope", json!("other")));
     for (fields, grpc_status, reason) in [
-        (String::new(), "16", "missing"),
-        ("Authorization: Bearer x\r\n".to_owned(), "16", "malformed"),
+        (vec![], "16", "missing"),
         (
-            format!("Authorization: Bearer {narrow}\r\n"),
+            vec!["Authorization: Bearer x".to_owned()],
+            "16",
+            "malformed",
+        ),
+        (
+            vec!["Authorization: Bearer x y".to_owned()],
+            "3",
+            "malformed",
+        ),
+        (
+            vec![format!("Authorization: Bearer {}", "x".repeat(9000))],
+            "3",
+            "too_large",
+        ),
+        (
+            vec![format!("Authorization: Bearer {narrow}")],
             "7",
             "insufficient_scope",
         ),
     ] {
-        for content_type in ["application/grpc", "application/grpc+proto"] {
+        for content_type in ["application/grpc", "Application/GRPC+proto"] {
             let before = Counters::of(&gateway).await;
-            let request = format!(
-                "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Type: {content_type}\r\nContent-Length: 0\r\n{fields}\r\n"
-            );
-            let answer = exchange(&gateway.proxy, request).await.expect("an answer");
-            assert_eq!((answer.status, answer.body.as_str()), (200, ""));
-            assert_eq!(answer.header("content-type"), Some("application/grpc"));
-            assert_eq!(answer.header("grpc-status"), Some(grpc_status));
-            assert!(
-                answer
-                    .header("grpc-message")
-                    .is_some_and(|message| !message.is_empty())
-            );
-            let line = the_line(&gateway, answer.header("x-log-id").expect("a Log ID"));
+            let fields = [
+                vec![format!("Content-Type: {content_type}")],
+                fields.clone(),
+            ]
+            .concat();
+            let answer = over_http2(&gateway, &fields).await;
+            let field = |name: &str| {
+                let found = answer.lines().find_map(|line| line.strip_prefix(name));
+                found
+                    .unwrap_or_else(|| panic!("no {name} in {answer}"))
+                    .trim()
+                    .to_owned()
+            };
+            assert!(answer.starts_with("HTTP/2 200"), "{answer}");
+            assert!(answer.ends_with("\r\n\r\n"), "no body: {answer}");
+            assert_eq!(field("content-type:"), "application/grpc");
+            assert_eq!(field("grpc-status:"), grpc_status, "{answer}");
+            assert_ne!(field("grpc-message:"), "");
+            let line = the_line(&gateway, &field("x-log-id:"));
             assert_eq!(line["reason"], reason);
             assert_eq!(before.grown(&gateway).await, [(reason.to_owned(), 1.0)]);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_grpc_is_refused_in_terms_of_http() {
+    let gateway = Gateway::start(Options {
+        h2: true,
+        ..Options::default()
+    })
+    .await;
+    for content_type in [
+        "application/grpcfoo",
+        "application/grpc-web",
+        "application/json",
+    ] {
+        let answer = over_http2(&gateway, &[format!("Content-Type: {content_type}")]).await;
+        assert!(answer.starts_with("HTTP/2 401"), "{content_type}: {answer}");
+    }
+    // gRPC is not spoken over HTTP/1.
+    let request = "POST /hello HTTP/1.1\r\nHost: a\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\n\r\n";
+    let answer = exchange(&gateway.proxy, request.to_owned()).await;
+    let answer = answer.expect("an answer");
+    assert_eq!(answer.status, 401);
+    assert_eq!(answer.header("grpc-status"), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -124,3 +124,27 @@ async fn it_can_be_switched_off() {
     }
     assert_eq!(lookups(&gateway).await, (0.0, 3.0));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn only_lookups_are_counted() {
+    let gateway = Gateway::start(Options::default()).await;
+    let key = PrivateKey::active(&gateway);
+    let purged = gateway.token().await;
+    gateway.purge().await;
+    let unknown = key.sign(
+        r#"{"alg":"ES256","kid":"nobody","typ":"at+jwt"}"#,
+        &good_claims(&gateway).to_string(),
+    );
+    for token in [&purged, &unknown, "garbage", ""] {
+        assert_eq!(gateway.get("/api", token).await.status().as_u16() / 100, 4);
+    }
+    assert_eq!(lookups(&gateway).await, (0.0, 0.0));
+    // A token that names a live key is looked for, whatever is wrong with it.
+    let live = PrivateKey::active(&gateway);
+    let forged = live.impostor().mint(&good_claims(&gateway));
+    assert_eq!(gateway.status(&forged).await, 401);
+    assert_eq!(lookups(&gateway).await, (0.0, 1.0));
+    let broken = format!("{}.A.e30", forged.split('.').next().unwrap());
+    assert_eq!(gateway.status(&broken).await, 401);
+    assert_eq!(lookups(&gateway).await, (0.0, 2.0));
+}

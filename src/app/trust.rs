@@ -18,13 +18,11 @@ pub(super) fn origins_of(config: &Config) -> Origins {
     Origins::new(admin.allowed_hosts.clone(), tls_in_front)
 }
 
-/// The proxies in front of a listener that takes connections from nobody else.
+/// The proxies in front of a listener.
 pub(super) fn trusted_proxies(listener: &ProxyListener) -> TrustedProxies {
-    match &listener.plain_text {
-        PlainText::Unstated | PlainText::Insecure => TrustedProxies::default(),
-        PlainText::BehindTlsProxy(networks) => {
-            let networks = networks.clone();
-            TrustedProxies::new(move |peer| networks.iter().any(|network| network.contains(peer)))
-        }
+    let networks = listener.trusted_proxies.clone();
+    if networks.is_empty() {
+        return TrustedProxies::default();
     }
+    TrustedProxies::new(move |peer| networks.iter().any(|network| network.contains(peer)))
 }

@@ -71,6 +71,8 @@ pub struct ProxyListener {
     pub h2: bool,
     /// What the file says about plain text on an address that others can reach.
     pub plain_text: PlainText,
+    /// Whose word on where a request came from is taken; those of `behind_tls_proxy` too.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 /// What a proxy listener answers; at least one of them.

@@ -50,6 +50,7 @@ section!(RawProxyListener {
     h2: Scalar,
     insecure: Scalar,
     behind_tls_proxy: Vec<Scalar>,
+    trusted_proxies: Vec<Scalar>,
 });
 
 section!(RawAdminListener {

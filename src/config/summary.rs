@@ -297,9 +297,23 @@ fn proxy_row(listener: &ProxyListener) -> Vec<String> {
     vec![
         "proxy".to_owned(),
         listener.address.to_string(),
-        transport(listener.tls.as_ref(), &listener.plain_text) + h2,
+        transport(listener.tls.as_ref(), &listener.plain_text) + h2 + &trusted(listener),
         format!("serves {}", serves.join(", ")),
     ]
+}
+
+/// Beside those in front of plain text, which stand there already.
+fn trusted(listener: &ProxyListener) -> String {
+    let is_said = matches!(listener.plain_text, PlainText::BehindTlsProxy(_));
+    if is_said || listener.trusted_proxies.is_empty() {
+        return String::new();
+    }
+    let networks: Vec<String> = listener
+        .trusted_proxies
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    format!(", trusting proxies in {}", networks.join(", "))
 }
 
 fn transport(tls: Option<&TlsFiles>, plain_text: &PlainText) -> String {

@@ -113,7 +113,7 @@ pub(super) fn prefix(text: &str) -> Result<String, Broken> {
 }
 
 /// Refuses every path that two readers could understand differently. Requests are brought into
-/// this form before they are matched, so another spelling here would never match anything.
+/// this form, and then both into the plain form in which they are compared.
 fn canonical_path(text: &str) -> Result<(), Broken> {
     let wrong = |rule: &'static str, fix: &'static str| Err(Broken::new(rule, fix));
     if !text.starts_with('/') {

@@ -18,7 +18,7 @@ use super::context::RequestContext;
 use super::denial::Denial;
 use super::limits::host_of;
 use super::records::STREAM_CUT;
-use super::routes::Auth;
+use super::routes::{Auth, PlainPath};
 use super::target::{has_many_credentials, rewrite_path, target};
 use super::{Gateway, LocalEndpoints, PreparedRoute, bearer};
 
@@ -114,11 +114,11 @@ impl Gateway {
         }
         let request = session.req_header();
         let host = host_of(request);
-        let path = request.uri.path();
+        let path = PlainPath::of(request.uri.path());
         self.parts
             .routes
             .iter()
-            .position(|prepared| prepared.route.matcher.takes(host, path, &request.method))
+            .position(|prepared| prepared.route.matcher.takes(host, &path, &request.method))
     }
 
     async fn admit_bearer(

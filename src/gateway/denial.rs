@@ -22,6 +22,8 @@ pub(super) struct Denial {
     pub(super) kid: Option<String>,
     client_id: Option<String>,
     alarm: Option<&'static str>,
+    /// Whether its signature was checked in vain.
+    pub(super) forged: bool,
     pub(super) lookup: CacheLookup,
     purged: Option<(KeySeries, Option<Arc<KeyRecovery>>)>,
     /// The dead key with which somebody signed it.
@@ -98,6 +100,7 @@ impl Denial {
             kid: None,
             client_id: None,
             alarm: None,
+            forged: false,
             lookup: CacheLookup::None,
             purged: None,
             stolen: None,
@@ -121,7 +124,8 @@ impl Denial {
             kid: refused.kid.map(ToString::to_string),
             client_id: refused.client_id,
             alarm: refused.alarm,
-            lookup: lookup(refused.cached),
+            forged: refused.forged,
+            lookup: refused.cached.map_or(CacheLookup::None, lookup),
             purged,
             stolen,
         }

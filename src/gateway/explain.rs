@@ -19,7 +19,7 @@ use crate::token::explain::{
 };
 
 use super::limits::{Limits, host_of};
-use super::routes::{Auth, Route};
+use super::routes::{Auth, PlainPath, Route};
 use super::target::target;
 use super::{GatewayParts, bearer};
 
@@ -166,7 +166,8 @@ impl Case<'_> {
         }
         let host = host_of(&request).to_owned();
         let path = request.uri.path().to_owned();
-        let takes = |route: &&&Route| route.matcher.takes(&host, &path, &request.method);
+        let plain = PlainPath::of(&path);
+        let takes = |route: &&&Route| route.matcher.takes(&host, &plain, &request.method);
         let route = self.table.routes.iter().find(takes).copied();
         self.blank.request.host.clone_from(&host);
         self.blank.request.path.clone_from(&path);

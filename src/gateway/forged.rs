@@ -1,7 +1,7 @@
 //! Limits the sources of forged tokens: asks before a token is verified, counts afterwards.
 //!
-//! Only what no key of ours has signed counts: `bad_signature`, and `malformed` unless a signature
-//! was proven. A limited source causes no signature check; what is remembered as checked passes.
+//! Only what no key of ours has signed counts: `bad_signature`, `unknown_key` where a retired key's
+//! signature was looked at, and `malformed` unless a signature was proven. A limited source causes no signature check; what is remembered as checked passes.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -45,6 +45,12 @@ impl Gateway {
         denial
     }
 
+    /// Whether a proxy sent the request whose word on where it came from is taken.
+    pub(super) fn is_from_proxy(&self, session: &Session) -> bool {
+        let peer = session.client_addr().and_then(|peer| peer.as_inet());
+        peer.is_some_and(|peer| self.proxies.trusts(peer.ip()))
+    }
+
     /// The address that a request came from; `None` without an internet address.
     fn source(&self, session: &Session) -> Option<IpAddr> {
         let peer = session.client_addr()?.as_inet()?.ip();
@@ -65,9 +71,9 @@ impl Denial {
     /// signature: verification looks at nothing behind it before.
     const fn is_forged(&self) -> bool {
         match self.rejection {
-            Rejection::BadSignature | Rejection::BrokenSyntax => true,
+            Rejection::BrokenSyntax => true,
             Rejection::Malformed => self.kid.is_none(),
-            _ => false,
+            _ => self.forged,
         }
     }
 }

@@ -30,17 +30,30 @@ fn address_of(session: &Session) -> Option<HeaderValue> {
 }
 
 static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
-/// What the client says about itself is replaced by what the connection says; other fields of that
-/// kind are stripped with the identity headers.
-pub(super) fn forwarded_for(session: &Session, request: &mut RequestHeader) -> Result<()> {
+/// Says where the request came from and by which scheme. What a client says about itself is replaced
+/// by what the connection says, and other fields of that kind are stripped with the identity headers.
+/// A proxy whose word is taken (`from_proxy`) keeps what it said, and gets its own address behind it.
+pub(super) fn forwarded(
+    session: &Session,
+    request: &mut RequestHeader,
+    from_proxy: bool,
+) -> Result<()> {
     let known = ConnState::with_current(|conn| conn.forwarded_for().cloned());
     match known.unwrap_or_else(|| address_of(session)) {
-        Some(address) => request.insert_header("X-Forwarded-For", address)?,
+        Some(address) if from_proxy => {
+            let chain = chain(request, &address);
+            request.insert_header(&X_FORWARDED_FOR, chain)?;
+        }
+        Some(address) => request.insert_header(&X_FORWARDED_FOR, address)?,
         None => drop(request.remove_header(&X_FORWARDED_FOR)),
     }
+    if from_proxy && has_one_scheme(request) {
+        return Ok(());
+    }
     let scheme = if is_tls(session) { "https" } else { "http" };
-    request.insert_header("X-Forwarded-Proto", HeaderValue::from_static(scheme))
+    request.insert_header(&X_FORWARDED_PROTO, HeaderValue::from_static(scheme))
 }
 
 /// Whether the request came over TLS, by its connection.
@@ -48,4 +61,26 @@ pub(super) fn is_tls(session: &Session) -> bool {
     session
         .digest()
         .is_some_and(|digest| digest.ssl_digest.is_some())
+}
+
+/// The addresses that the request brings, and `last` behind them, in one field.
+fn chain(request: &RequestHeader, last: &HeaderValue) -> HeaderValue {
+    let mut chain = Vec::new();
+    for hops in request.headers.get_all(&X_FORWARDED_FOR) {
+        chain.extend_from_slice(hops.as_bytes());
+        chain.extend_from_slice(b", ");
+    }
+    chain.extend_from_slice(last.as_bytes());
+    // Values joined by commas are a value again.
+    HeaderValue::from_bytes(&chain).unwrap_or_else(|_never| last.clone())
+}
+
+/// Whether `X-Forwarded-Proto` says one scheme, and none that nobody speaks here.
+fn has_one_scheme(request: &RequestHeader) -> bool {
+    let mut schemes = request.headers.get_all(&X_FORWARDED_PROTO).iter();
+    let is_scheme = |value: &HeaderValue| {
+        let value = value.as_bytes();
+        value.eq_ignore_ascii_case(b"https") || value.eq_ignore_ascii_case(b"http")
+    };
+    schemes.next().is_some_and(is_scheme) && schemes.next().is_none()
 }

@@ -14,11 +14,16 @@ use super::routes::{IdentityClaim, Route};
 
 /// Stripped even when no route sets them: origins believe them out of habit. The others are what a
 /// client says of its own address, credentials that are meant for us, and another path than the one
-/// that was judged, which some frameworks take instead.
-const ALWAYS: [&str; 9] = [
+/// that was judged, which some frameworks take instead. No proxy may say who somebody is either.
+const ALWAYS: [&str; 14] = [
     "x-auth-subject",
     "x-auth-client-id",
     "x-auth-scopes",
+    "x-forwarded-user",
+    "x-forwarded-email",
+    "x-forwarded-groups",
+    "x-forwarded-preferred-username",
+    "x-forwarded-access-token",
     "forwarded",
     "x-real-ip",
     "proxy-authorization",
@@ -42,8 +47,6 @@ const OF_PROXIES: &str = "x-forwarded-";
 #[derive(Debug)]
 pub(super) struct IdentityHeaders {
     names: Vec<String>,
-    /// Whether the word of a proxy before us is taken.
-    behind_proxy: bool,
 }
 
 impl IdentityHeaders {
@@ -58,35 +61,24 @@ impl IdentityHeaders {
         }
         names.sort_unstable();
         names.dedup();
-        Self {
-            names,
-            behind_proxy: false,
-        }
+        Self { names }
     }
 
-    /// The same where all requests come through proxies whose word is taken.
-    #[must_use]
-    pub(super) fn behind_proxy(self) -> Self {
-        Self {
-            behind_proxy: true,
-            ..self
-        }
-    }
-
-    fn is_stripped(&self, name: &str) -> bool {
+    fn is_stripped(&self, name: &str, from_proxy: bool) -> bool {
         self.names.iter().any(|own| same(own, name))
-            || (!self.behind_proxy
+            || (!from_proxy
                 && name
                     .get(..OF_PROXIES.len())
                     .is_some_and(|start| same(OF_PROXIES, start)))
     }
 
-    /// Removes every spelling of every identity header, and the credentials.
-    pub(super) fn strip(&self, request: &mut RequestHeader, keep_token: bool) {
+    /// Removes every spelling of every identity header, and the credentials. A request that came from
+    /// a proxy whose word is taken keeps what that says of it.
+    pub(super) fn strip(&self, request: &mut RequestHeader, keep_token: bool, from_proxy: bool) {
         let spoofed: Vec<HeaderName> = request
             .headers
             .keys()
-            .filter(|name| self.is_stripped(name.as_str()))
+            .filter(|name| self.is_stripped(name.as_str(), from_proxy))
             .cloned()
             .collect();
         for name in spoofed {
@@ -149,7 +141,7 @@ mod tests {
             request.append_header(name, "v").unwrap();
             request.append_header(name, "w").unwrap();
         }
-        identity.strip(&mut request, false);
+        identity.strip(&mut request, false, false);
         let left: Vec<_> = request.headers.keys().map(HeaderName::as_str).collect();
         assert_eq!(left, ["x-other"]);
     }
@@ -178,12 +170,23 @@ mod tests {
             ("x-forwarded", false),
             ("x-http-method-override", false),
         ] {
-            assert_eq!(plain().is_stripped(name), stripped, "{name}");
+            assert_eq!(plain().is_stripped(name, false), stripped, "{name}");
         }
-        let trusting = plain().behind_proxy();
-        assert!(!trusting.is_stripped("x-forwarded-host") && trusting.is_stripped("x-rewrite-url"));
+        for (name, stripped) in [
+            ("x-forwarded-host", false),
+            ("x-forwarded-proto", false),
+            ("x-rewrite-url", true),
+            ("x-forwarded-user", true),
+            ("x_forwarded-email", true),
+            ("x-forwarded-groups", true),
+            ("x-forwarded-preferred_username", true),
+            ("x-forwarded-access-token", true),
+        ] {
+            assert_eq!(plain().is_stripped(name, true), stripped, "{name}");
+        }
         let by_method = IdentityHeaders::of(&[route(Vec::new()), route(vec![Method::GET])]);
-        assert!(by_method.is_stripped("x-http-method-override"));
-        assert!(!IdentityHeaders::of(&[route(Vec::new())]).is_stripped("x-http-method-override"));
+        assert!(by_method.is_stripped("x-http-method-override", true));
+        let of_every_method = IdentityHeaders::of(&[route(Vec::new())]);
+        assert!(!of_every_method.is_stripped("x-http-method-override", false));
     }
 }

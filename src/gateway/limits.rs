@@ -13,7 +13,8 @@ pub struct Limits {
     pub header_timeout: Duration,
     /// Time that a keep-alive connection may idle between two requests.
     pub keepalive_timeout: Duration,
-    /// Largest header block in bytes, request line included.
+    /// Largest header block in bytes, request line included; on HTTP/2 its fields, each with 32 bytes
+    /// more.
     pub max_header_bytes: usize,
     /// Most header fields.
     pub max_header_fields: usize,
@@ -70,6 +71,8 @@ pub struct Violation {
     pub rule: &'static str,
 }
 
+const TOO_LARGE: &str = "the request header is too large";
+
 const fn violation(status: u16, rule: &'static str) -> Violation {
     Violation { status, rule }
 }
@@ -83,8 +86,12 @@ impl Limits {
         if matches!(request.method, Method::TRACE | Method::CONNECT) {
             return Err(violation(405, "the method is not allowed"));
         }
-        if let Some(raw) = raw {
-            self.check_raw(raw)?;
+        match raw {
+            Some(raw) => self.check_raw(raw)?,
+            None if list_size(request) > self.max_header_bytes => {
+                return Err(violation(431, TOO_LARGE));
+            }
+            None => {}
         }
         if request.headers.len() > self.max_header_fields {
             return Err(violation(431, "the request has too many header fields"));
@@ -103,7 +110,7 @@ impl Limits {
 
     fn check_raw(&self, raw: &[u8]) -> Result<(), Violation> {
         if raw.len() > self.max_header_bytes {
-            return Err(violation(431, "the request header is too large"));
+            return Err(violation(431, TOO_LARGE));
         }
         // RFC 9112 §2.2 lets a recipient take a bare LF; two recipients that differ there
         // disagree about where the request ends.
@@ -138,6 +145,24 @@ impl Limits {
         }
         Ok(())
     }
+}
+
+/// The size of a header that came in HTTP/2, as RFC 9113 §6.5.2 reckons it: names and values, and 32
+/// bytes for each field. Method and scheme are left out, they are short.
+fn list_size(request: &RequestHeader) -> usize {
+    const OVERHEAD: usize = 32;
+    let target = request
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len() + OVERHEAD);
+    let authority = request
+        .uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len() + OVERHEAD);
+    let fields = request.headers.iter();
+    fields.fold(target + authority, |size, (name, value)| {
+        size + name.as_str().len() + value.len() + OVERHEAD
+    })
 }
 
 /// Whether a CR has no LF behind it, or a LF no CR before it; a CR at the very end is still open.
@@ -300,5 +325,25 @@ mod tests {
         assert_eq!(check(b"GET / HTTP/1.1\nHost: a\r\n\r\n"), Some(400));
         assert_eq!(check(b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n"), Some(400));
         assert_eq!(check(&[b'a'; 65]), Some(431));
+    }
+
+    #[test]
+    fn a_header_without_raw_bytes_is_reckoned_by_its_fields() {
+        let limits = Limits {
+            max_header_bytes: 1024,
+            ..Limits::default()
+        };
+        let check = |length: usize, times: usize| {
+            let mut fields = vec![("Host", "a")];
+            let value = "x".repeat(length);
+            fields.extend(vec![("X-A", value.as_str()); times]);
+            let refused = limits.check(&request(&fields), None).err();
+            refused.map(|violation| violation.status)
+        };
+        // 34 for the path, 37 for Host, 35 beside the value.
+        assert_eq!(check(1024 - 34 - 37 - 35, 1), None);
+        assert_eq!(check(1024 - 34 - 37 - 35 + 1, 1), Some(431));
+        assert_eq!(check(0, 27), None);
+        assert_eq!(check(0, 28), Some(431));
     }
 }

@@ -91,16 +91,7 @@ impl Gateway {
     /// Takes the word of these proxies on where a request came from.
     #[must_use]
     pub fn behind(self, proxies: TrustedProxies) -> Self {
-        let identity = if proxies.are_any() {
-            self.identity.behind_proxy()
-        } else {
-            self.identity
-        };
-        Self {
-            proxies,
-            identity,
-            ..self
-        }
+        Self { proxies, ..self }
     }
 
     fn route(&self, ctx: &RequestContext) -> Option<&PreparedRoute> {
@@ -200,12 +191,14 @@ impl ProxyHttp for Gateway {
         let Some(prepared) = self.route(ctx) else {
             return Ok(());
         };
-        self.identity.strip(request, prepared.route.forward_token);
+        let from_proxy = self.is_from_proxy(session);
+        self.identity
+            .strip(request, prepared.route.forward_token, from_proxy);
         if let Some((claims, _)) = &ctx.admitted {
             identity_headers::set(request, &prepared.route.identity_headers, claims)?;
         }
         forwarding::trace(ctx.trace, request)?;
-        forwarding::forwarded_for(session, request)
+        forwarding::forwarded(session, request, from_proxy)
     }
 
     async fn response_filter(

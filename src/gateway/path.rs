@@ -1,8 +1,10 @@
 //! The canonical path: decided once, before any route is looked at, and forwarded byte for byte.
+//! Routes are matched by its plain form, in which all spellings of one path are the same.
 //!
 //! What two readers could understand differently is refused: dot segments, empty segments,
 //! encoded slashes, dots, percent signs and NULs, parameters (`;`), backslashes, fragments.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// A path that may mean different things to different readers.
@@ -58,6 +60,34 @@ pub(super) fn canonical(raw: &str) -> Result<Option<String>, PathError> {
         }
     }
     Ok(decoded.filter(|decoded| decoded != raw))
+}
+
+/// `canonical` with every character decoded that a path may hold as it is. RFC 3986 §2.2 lets `%3A`
+/// and `:` name two things, but most services take them for one, so a rule for either is a rule for
+/// both. What stays encoded has one spelling in a canonical path.
+pub(super) fn plain_form(canonical: &str) -> Cow<'_, str> {
+    let Some((start, escaped)) = canonical.split_once('%') else {
+        return Cow::Borrowed(canonical);
+    };
+    let mut plain = String::with_capacity(canonical.len());
+    plain.push_str(start);
+    for part in escaped.split('%') {
+        let value = part
+            .get(..2)
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .filter(|value| is_path_byte(*value) && !matches!(value, b'%' | b'/'));
+        match (value, part.get(2..)) {
+            (Some(value), Some(rest)) => {
+                plain.push(char::from(value));
+                plain.push_str(rest);
+            }
+            _ => {
+                plain.push('%');
+                plain.push_str(part);
+            }
+        }
+    }
+    Cow::Owned(plain)
 }
 
 fn decode(raw: &str) -> Result<String, PathError> {
@@ -170,6 +200,19 @@ mod tests {
         ] {
             assert_eq!(canonical(path), Err(error), "{path}");
         }
+    }
+
+    #[test]
+    fn the_plain_form_has_one_spelling_of_every_character() {
+        for (canonical, plain) in [
+            ("/a", "/a"),
+            ("/v1/things%3Adelete", "/v1/things:delete"),
+            ("/%40%21%24%26%27%28%29%2A%2B%2C%3D%3A", "/@!$&'()*+,=:"),
+            ("/%C3%A9%20%7C", "/%C3%A9%20%7C"),
+        ] {
+            assert_eq!(plain_form(canonical), plain);
+        }
+        assert!(matches!(plain_form("/a:b"), Cow::Borrowed(_)));
     }
 
     proptest! {

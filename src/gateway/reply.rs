@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
@@ -103,11 +103,13 @@ impl Reply {
         if !session.is_body_done() {
             session.set_keepalive(None);
         }
-        let is_grpc = session
-            .get_header(CONTENT_TYPE)
-            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
-        if is_grpc && self.challenge.is_some() {
-            return self.send_grpc(session).await;
+        if self.challenge.is_some() && is_grpc(session.get_header(CONTENT_TYPE)) {
+            // gRPC is spoken over HTTP/2 alone.
+            if let ServerSession::H2(h2) = session.as_downstream_mut() {
+                // Through Pingora's own writer the stream would end with an empty DATA frame, and
+                // the client would look for trailers that never come.
+                return h2.write_response_header(Box::new(self.grpc_header()?), true);
+            }
         }
         let body = self.body();
         let header = self.header(body.len())?;
@@ -160,15 +162,10 @@ impl Reply {
     }
 
     /// A trailers-only response: gRPC clients read the status there (gRPC over HTTP/2).
-    async fn send_grpc(&self, session: &mut Session) -> pingora::Result<()> {
-        let grpc_status = match self.status {
-            403 => "7",
-            429 => "8",
-            _ => "16",
-        };
+    fn grpc_header(&self) -> pingora::Result<ResponseHeader> {
         let mut header = ResponseHeader::build(200, Some(6))?;
         header.insert_header(CONTENT_TYPE, "application/grpc")?;
-        header.insert_header("grpc-status", grpc_status)?;
+        header.insert_header("grpc-status", grpc_status(self.status))?;
         header.insert_header("grpc-message", self.detail)?;
         header.insert_header(LOG_ID_FIELD, self.log_id.to_string())?;
         if let Some(challenge) = &self.challenge {
@@ -177,15 +174,31 @@ impl Reply {
         if let Some(seconds) = self.retry_after {
             header.insert_header(RETRY_AFTER, seconds)?;
         }
-        match session.as_downstream_mut() {
-            // Through Pingora's own writer the stream would end with an empty DATA frame, and the
-            // client would look for trailers that never come.
-            ServerSession::H2(h2) => h2.write_response_header(Box::new(header), true),
-            _ => {
-                header.insert_header(CONTENT_LENGTH, "0")?;
-                session.write_response_header(Box::new(header), true).await
-            }
-        }
+        Ok(header)
+    }
+}
+
+/// Whether a `Content-Type` is that of gRPC: the name alone, or with a message format or parameters
+/// behind it. `application/grpc-web` is another protocol.
+fn is_grpc(content_type: Option<&HeaderValue>) -> bool {
+    const NAME: &[u8] = b"application/grpc";
+    let Some((start, rest)) =
+        content_type.and_then(|value| value.as_bytes().split_at_checked(NAME.len()))
+    else {
+        return false;
+    };
+    start.eq_ignore_ascii_case(NAME) && matches!(rest.first(), None | Some(b'+' | b';' | b' '))
+}
+
+/// The code of a refusal whose HTTP status is this one, as `google.rpc.Code` pairs them. A bad token
+/// is UNAUTHENTICATED, a broken request for one INVALID_ARGUMENT, and what has to wait
+/// RESOURCE_EXHAUSTED, which unlike UNAVAILABLE no client repeats at once.
+const fn grpc_status(status: u16) -> &'static str {
+    match status {
+        400 => "3",
+        403 => "7",
+        429 => "8",
+        _ => "16",
     }
 }
 
@@ -215,6 +228,28 @@ mod tests {
             challenge(Rejection::InsufficientScope),
             "Bearer realm=\"https://i\", error=\"insufficient_scope\", error_description=\"the access token lacks a required scope\", scope=\"read write\""
         );
+    }
+
+    #[test]
+    fn grpc_is_recognised_by_its_whole_name() {
+        for (content_type, is) in [
+            ("application/grpc", true),
+            ("APPLICATION/gRPC", true),
+            ("application/grpc+proto", true),
+            ("application/grpc;charset=utf-8", true),
+            ("application/grpc ; charset=utf-8", true),
+            ("application/grpcfoo", false),
+            ("application/grpc-web", false),
+            ("application/grpc-web+proto", false),
+            ("application/grp", false),
+            ("application/json", false),
+        ] {
+            let value = HeaderValue::from_static(content_type);
+            assert_eq!(is_grpc(Some(&value)), is, "{content_type}");
+        }
+        assert!(!is_grpc(None));
+        let codes = [400, 401, 403, 429].map(grpc_status);
+        assert_eq!(codes, ["3", "16", "7", "8"]);
     }
 
     #[test]

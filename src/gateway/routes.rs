@@ -1,6 +1,10 @@
 //! Routes: which request goes where, and what its token must allow.
 
+use std::borrow::Cow;
+
 use http::{HeaderName, Method};
+
+use super::path::plain_form;
 
 /// The proxied routes in order; the first match wins, no match is 404.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +34,20 @@ pub struct Matcher {
     pub methods: Vec<Method>,
 }
 
-/// A rule over the canonical path.
+/// A path in the form by which routes are matched: all spellings of it are one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlainPath<'a>(Cow<'a, str>);
+
+impl<'a> PlainPath<'a> {
+    /// That of a canonical path. Allocates only when it holds a percent sign.
+    #[must_use]
+    pub fn of(canonical: &'a str) -> Self {
+        Self(plain_form(canonical))
+    }
+}
+
+/// A rule over the plain path; made by [`PathRule::exact`] and [`PathRule::prefix`] from what
+/// somebody wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum PathRule {
     /// The whole path.
@@ -66,7 +83,7 @@ pub enum IdentityClaim {
 impl Matcher {
     /// Whether the request is this route's. `host` has no port.
     #[must_use]
-    pub fn takes(&self, host: &str, path: &str, method: &Method) -> bool {
+    pub fn takes(&self, host: &str, path: &PlainPath<'_>, method: &Method) -> bool {
         self.host
             .as_deref()
             .is_none_or(|wanted| wanted.eq_ignore_ascii_case(host))
@@ -85,9 +102,22 @@ impl PathRule {
         }
     }
 
-    /// Whether `path`, a canonical path, falls under this rule.
+    /// The rule for a whole canonical path.
     #[must_use]
-    pub fn takes(&self, path: &str) -> bool {
+    pub fn exact(canonical: &str) -> Self {
+        Self::Exact(plain_form(canonical).into_owned())
+    }
+
+    /// The rule for a canonical path and all below it.
+    #[must_use]
+    pub fn prefix(canonical: &str) -> Self {
+        Self::Prefix(plain_form(canonical).into_owned())
+    }
+
+    /// Whether `path` falls under this rule.
+    #[must_use]
+    pub fn takes(&self, path: &PlainPath<'_>) -> bool {
+        let path = &*path.0;
         match self {
             Self::Exact(exact) => path == exact,
             Self::Prefix(prefix) => {
@@ -115,35 +145,105 @@ impl IdentityClaim {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::path::canonical;
     use super::*;
+
+    fn takes(rule: &PathRule, path: &str) -> bool {
+        rule.takes(&PlainPath::of(path))
+    }
 
     #[test]
     fn a_prefix_ends_on_a_segment_border() {
-        let rule = PathRule::Prefix("/api".to_owned());
-        assert!(rule.takes("/api") && rule.takes("/api/") && rule.takes("/api/x"));
-        assert!(!rule.takes("/apix") && !rule.takes("/") && !rule.takes("/x/api"));
-        let with_slash = PathRule::Prefix("/api/".to_owned());
-        assert!(
-            with_slash.takes("/api/x") && with_slash.takes("/api/") && !with_slash.takes("/apix")
-        );
-        assert!(PathRule::Prefix("/".to_owned()).takes("/anything"));
+        let rule = PathRule::prefix("/api");
+        for (path, taken) in [
+            ("/api", true),
+            ("/api/", true),
+            ("/api/x", true),
+            ("/apix", false),
+            ("/", false),
+            ("/x/api", false),
+        ] {
+            assert_eq!(takes(&rule, path), taken, "{path}");
+        }
+        let with_slash = PathRule::prefix("/api/");
+        assert!(takes(&with_slash, "/api/x") && takes(&with_slash, "/api/"));
+        assert!(!takes(&with_slash, "/apix"));
+        assert!(takes(&PathRule::prefix("/"), "/anything"));
         assert_eq!(rule.template(), "/api/*");
         assert_eq!(with_slash.template(), "/api/*");
-        assert_eq!(PathRule::Prefix("/".to_owned()).template(), "/*");
-        assert_eq!(PathRule::Exact("/api".to_owned()).template(), "/api");
+        assert_eq!(PathRule::prefix("/").template(), "/*");
+        assert_eq!(PathRule::exact("/api").template(), "/api");
     }
 
     #[test]
     fn every_part_of_a_matcher_must_agree() {
         let matcher = Matcher {
             host: Some("a.test".to_owned()),
-            path: PathRule::Exact("/x".to_owned()),
+            path: PathRule::exact("/x"),
             methods: vec![Method::GET],
         };
-        assert!(matcher.takes("a.test", "/x", &Method::GET));
-        assert!(matcher.takes("A.Test", "/x", &Method::GET));
-        assert!(!matcher.takes("b.test", "/x", &Method::GET));
-        assert!(!matcher.takes("a.test", "/x/", &Method::GET));
-        assert!(!matcher.takes("a.test", "/x", &Method::HEAD));
+        let takes = |host, path, method| matcher.takes(host, &PlainPath::of(path), &method);
+        assert!(takes("a.test", "/x", Method::GET));
+        assert!(takes("A.Test", "/x", Method::GET));
+        assert!(!takes("b.test", "/x", Method::GET));
+        assert!(!takes("a.test", "/x/", Method::GET));
+        assert!(!takes("a.test", "/x", Method::HEAD));
+    }
+
+    /// A path byte by byte, and which of its bytes are to be encoded and in which case.
+    fn spelt(path: &[u8], encoded: &[(bool, bool)]) -> String {
+        let spell = |(byte, (encode, lower)): (&u8, &(bool, bool))| match (encode, lower) {
+            _ if !byte.is_ascii_graphic() || b"\"<>[]^`{|}".contains(byte) => {
+                format!("%{byte:02X}")
+            }
+            (true, true) => format!("%{byte:02x}"),
+            (true, false) => format!("%{byte:02X}"),
+            (false, _) => char::from(*byte).to_string(),
+        };
+        path.iter().zip(encoded).map(spell).collect()
+    }
+
+    /// Paths short enough, and of so few letters, that random rules often take them.
+    fn path() -> impl Strategy<Value = String> {
+        "(/[abA:@!$&'()*+,=~. \u{e9}|;%]{0,3}){1,3}"
+    }
+
+    fn choices() -> impl Strategy<Value = Vec<(bool, bool)>> {
+        prop::collection::vec(any::<(bool, bool)>(), 64)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        /// However a path is spelt, it falls under the same rules or is refused; so does a rule.
+        #[test]
+        fn no_spelling_leads_to_another_route(
+            path in path(),
+            others in prop::collection::vec((path(), any::<bool>(), choices()), 0..4),
+            one in choices(),
+            two in choices(),
+            own in any::<bool>(),
+        ) {
+            let spelling = |text: &str, how: &[(bool, bool)]| {
+                let spelt = spelt(text.as_bytes(), how);
+                let canonical = canonical(&spelt).ok()?;
+                Some(canonical.unwrap_or(spelt))
+            };
+            let rules: Vec<PathRule> = others
+                .iter()
+                .map(|(text, exact, how)| (if own { &path } else { text }, exact, how))
+                .filter_map(|(text, exact, how)| {
+                    let text = spelling(text, how)?;
+                    Some(if *exact { PathRule::exact(&text) } else { PathRule::prefix(&text) })
+                })
+                .collect();
+            let route = |path: &str| rules.iter().position(|rule| takes(rule, path));
+            if let (Some(one), Some(two)) = (spelling(&path, &one), spelling(&path, &two)) {
+                prop_assert_eq!(route(&one), route(&two), "{} {}", one, two);
+                prop_assert_eq!(PathRule::exact(&one), PathRule::exact(&two));
+            }
+        }
     }
 }

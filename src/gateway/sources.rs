@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -188,10 +188,12 @@ impl TrustedProxies {
         Self(Some(Box::new(admits)))
     }
 
-    /// Whether there are any.
+    /// Whether `peer` is one of them.
     #[must_use]
-    pub(super) const fn are_any(&self) -> bool {
-        self.0.is_some()
+    pub(super) fn trusts(&self, peer: IpAddr) -> bool {
+        self.0
+            .as_ref()
+            .is_some_and(|admits| admits(peer.to_canonical()))
     }
 
     /// The source of a request: `peer`, unless it is a trusted proxy; then the last address of its
@@ -202,24 +204,41 @@ impl TrustedProxies {
         peer: IpAddr,
         forwarded_for: impl DoubleEndedIterator<Item = &'a [u8]>,
     ) -> IpAddr {
-        let Some(admits) = &self.0 else {
-            return peer;
-        };
-        if !admits(peer.to_canonical()) {
+        if !self.trusts(peer) {
             return peer;
         }
         let hops = forwarded_for
             .rev()
             .flat_map(|value| value.rsplit(|byte| *byte == b','))
-            .map(|hop| str::from_utf8(hop).ok()?.trim().parse::<IpAddr>().ok());
+            .map(|hop| address_of(str::from_utf8(hop).ok()?));
         for hop in hops {
             match hop {
-                Some(hop) if admits(hop.to_canonical()) => {}
+                Some(hop) if self.trusts(hop) => {}
                 hop => return hop.unwrap_or(peer),
             }
         }
         peer
     }
+}
+
+/// The address in one entry of `X-Forwarded-For`, as proxies write it: alone, with a port, an IPv6
+/// address in brackets, and all that as RFC 7239 §6 has it, in quotes and behind `for=`.
+fn address_of(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let hop = match hop.split_at_checked(4) {
+        Some((name, node)) if name.eq_ignore_ascii_case("for=") => node,
+        _ => hop,
+    };
+    let quoted = hop.strip_prefix('"').and_then(|hop| hop.strip_suffix('"'));
+    let hop = quoted.unwrap_or(hop);
+    if let Ok(address) = hop.parse() {
+        return Some(address);
+    }
+    if let Ok(address) = hop.parse::<SocketAddr>() {
+        return Some(address.ip());
+    }
+    let bare = hop.strip_prefix('[')?.strip_suffix(']')?;
+    bare.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
 }
 
 impl fmt::Debug for TrustedProxies {
@@ -351,7 +370,21 @@ mod tests {
             ("10.0.0.1", &[], "10.0.0.1"),
             ("10.0.0.1", &["10.0.0.2"], "10.0.0.1"),
             ("10.0.0.1", &["192.0.2.1, unknown"], "10.0.0.1"),
-            ("10.0.0.1", &["192.0.2.1:80"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1:80"], "192.0.2.1"),
+            ("10.0.0.1", &["192.0.2.1:5555, 10.0.0.2:80"], "192.0.2.1"),
+            ("10.0.0.1", &["[2001:db8::1]:5"], "2001:db8::1"),
+            ("10.0.0.1", &["[2001:db8::1]"], "2001:db8::1"),
+            ("10.0.0.1", &["\"[2001:db8::1]:4711\""], "2001:db8::1"),
+            (
+                "10.0.0.1",
+                &["for=192.0.2.1, For=\"10.0.0.2:80\""],
+                "192.0.2.1",
+            ),
+            ("10.0.0.1", &["192.0.2.1:99999"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.1:"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.9, \"192.0.2.1"], "10.0.0.1"),
+            ("10.0.0.1", &["[192.0.2.1]"], "10.0.0.1"),
+            ("10.0.0.1", &["192.0.2.9, for=_hidden"], "10.0.0.1"),
             ("192.0.2.7", &["192.0.2.1"], "192.0.2.7"),
         ] {
             assert_eq!(of(&proxies, peer, fields), source, "{peer} {fields:?}");

@@ -4,8 +4,8 @@
 //! `header_timeout`, each HTTP/1 request header in `header_timeout` (the first counts from the
 //! accept, the others from their first byte), an idle time of at most `keepalive_timeout` between
 //! requests, and no write that waits longer than `write_timeout`. A request body, a long answer and
-//! an upgraded connection have no deadline here. On HTTP/2 the preface has `header_timeout`, and a
-//! connection without streams `keepalive_timeout`.
+//! an upgraded connection have no deadline here. On HTTP/2 the preface, each header block and each frame
+//! that is no body have `header_timeout`, and a connection without streams `keepalive_timeout`.
 //!
 //! The guard reads the HTTP/1 header itself (see [`super::head`]), so no application has to tell it
 //! where a request stands. HTTP/1.1 pipelining must stay off in the sessions, as it is by default.
@@ -275,7 +275,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
             // From here on its streams count: an HTTP/2 connection may stay open idle until its
             // client has read that it is to go.
             drop(busy);
-            let stream = stream.expect_preface(settings.header_timeout);
+            let stream = stream.expect_http2(settings.header_timeout);
             let streams = Arc::new(Streams::new(Arc::clone(self), conn));
             streams.process_new(Box::new(stream), shutdown).await
         } else {

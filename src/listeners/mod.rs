@@ -10,6 +10,7 @@
 
 #[cfg(any(test, feature = "testing"))]
 mod ephemeral;
+mod frames;
 mod framing;
 mod guard;
 mod head;

@@ -1,5 +1,5 @@
 //! The transport of a guarded connection: fails at once when the connection is cut, when a client
-//! stops reading, or when an HTTP/2 client does not begin to speak.
+//! stops reading, or when an HTTP/2 client does not begin to speak or does not end what it began.
 
 use std::fmt;
 use std::future::Future;
@@ -19,6 +19,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::frames::{Frames, Progress};
 use crate::http::ConnState;
 
 /// Length of the HTTP/2 client connection preface (RFC 9113 §3.4).
@@ -33,13 +34,42 @@ pub(super) struct GuardedStream {
     write_timeout: Duration,
     /// Runs while the socket takes nothing; made on the first stall only.
     stalled: Option<Timer>,
-    preface: Option<Preface>,
+    http2: Option<Http2>,
 }
 
-/// The deadline for the first bytes of an HTTP/2 client, which Pingora waits for without end.
-struct Preface {
-    missing: usize,
-    deadline: Timer,
+/// The deadlines for what an HTTP/2 client has to send whole, which Pingora waits for without end: its
+/// preface, then each header block and each frame that is no body.
+struct Http2 {
+    /// Bytes that are missing of the preface.
+    preface: usize,
+    frames: Frames,
+    limit: Duration,
+    /// Runs while something is missing.
+    deadline: Option<Timer>,
+}
+
+impl Http2 {
+    /// Takes the bytes of one read; an error when what was begun was due before.
+    fn take(&mut self, bytes: &[u8], cx: &mut Context<'_>) -> io::Result<()> {
+        let due = match self.preface {
+            0 => "the client did not end a header block or a frame in time",
+            _ => "the client did not begin to speak HTTP/2 in time",
+        };
+        let (preface, rest) = bytes.split_at(self.preface.min(bytes.len()));
+        self.preface -= preface.len();
+        if self.preface == 0 {
+            match self.frames.take(rest) {
+                Progress::Whole => self.deadline = None,
+                Progress::Same => {}
+                Progress::Begun => self.deadline = Some(Box::pin(sleep(self.limit))),
+            }
+        }
+        let deadline = self.deadline.as_mut().map(|timer| timer.as_mut().poll(cx));
+        match deadline {
+            Some(Poll::Ready(())) => Err(io::Error::new(io::ErrorKind::TimedOut, due)),
+            Some(Poll::Pending) | None => Ok(()),
+        }
+    }
 }
 
 impl GuardedStream {
@@ -49,15 +79,17 @@ impl GuardedStream {
             conn,
             write_timeout,
             stalled: None,
-            preface: None,
+            http2: None,
         }
     }
 
-    /// Demands the HTTP/2 preface within `limit` from now.
-    pub(super) fn expect_preface(mut self, limit: Duration) -> Self {
-        self.preface = Some(Preface {
-            missing: PREFACE,
-            deadline: Box::pin(sleep(limit)),
+    /// Demands the HTTP/2 preface within `limit` from now, and what is begun behind it within `limit`.
+    pub(super) fn expect_http2(mut self, limit: Duration) -> Self {
+        self.http2 = Some(Http2 {
+            preface: PREFACE,
+            frames: Frames::default(),
+            limit,
+            deadline: Some(Box::pin(sleep(limit))),
         });
         self
     }
@@ -108,18 +140,8 @@ impl AsyncRead for GuardedStream {
             this.conn.park_reader(cx.waker());
             this.alive()?;
         }
-        let Some(preface) = &mut this.preface else {
-            return poll;
-        };
-        let read = buf.filled().len().saturating_sub(before);
-        preface.missing = preface.missing.saturating_sub(read);
-        if preface.missing == 0 {
-            this.preface = None;
-        } else if preface.deadline.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "the client did not begin to speak HTTP/2 in time",
-            )));
+        if let Some(http2) = &mut this.http2 {
+            http2.take(buf.filled().get(before..).unwrap_or_default(), cx)?;
         }
         poll
     }

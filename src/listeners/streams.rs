@@ -8,7 +8,7 @@ use http::StatusCode;
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
-use pingora::protocols::http::v2::server::H2Options;
+use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 
 use super::guard::Guarded;
@@ -60,7 +60,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        self.guard.app.h2_options()
+        let mut options = self
+            .guard
+            .app
+            .h2_options()
+            .unwrap_or_else(default_h2_options);
+        // Beyond this the parser answers by itself, without a Log ID; the gateway's own limit is lower.
+        let most = self.guard.shared.settings.max_header_read;
+        options.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
+        Some(options)
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

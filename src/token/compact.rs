@@ -18,6 +18,13 @@ const FORBIDDEN_PARAMETERS: [&str; 10] = [
     "crit", "b64", "jwk", "jku", "x5u", "x5c", "x5t", "x5t#S256", "enc", "zip",
 ];
 
+/// Longest header segment: 1 KiB of JSON. Ours have a tenth of it, and a header is parsed before any
+/// signature vouches for it, so a longer one must not make a refusal dearer than an acceptance.
+const MAX_HEADER_SEGMENT: usize = (MAX_HEADER_BYTES * 4).div_ceil(3);
+
+/// The same, decoded.
+pub(super) const MAX_HEADER_BYTES: usize = 1024;
+
 /// The three segments of a compact JWS (RFC 7515 §3.1) with the decoded payload.
 pub(super) struct Compact<'a> {
     pub(super) header: &'a str,
@@ -35,6 +42,9 @@ impl<'a> Compact<'a> {
         let text = str::from_utf8(token).map_err(|_not_text| Rejection::Malformed)?;
         let (signed, signature) = text.rsplit_once('.').ok_or(Rejection::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(Rejection::Malformed)?;
+        if header.len() > MAX_HEADER_SEGMENT {
+            return Err(Rejection::Malformed);
+        }
         let decoded = URL_SAFE_NO_PAD.decode(payload);
         // Strict base64url everywhere before any key is looked up; a stray dot is not base64url.
         let strict = is_strict_base64url(header) && is_strict_base64url(signature);
@@ -111,4 +121,21 @@ fn text<'a>(members: &'a Map<String, Value>, name: &str) -> Result<&'a str, Reje
 /// RFC 9068 §4 with the optional prefix of RFC 7515 §4.1.9, case-insensitively.
 pub(super) fn is_access_token_type(typ: &str) -> bool {
     typ.eq_ignore_ascii_case("at+jwt") || typ.eq_ignore_ascii_case("application/at+jwt")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_header_segment_has_a_bound_of_its_own() {
+        let token = |length: usize| {
+            let header = format!("{{\"a\":\"{}\"}}", "x".repeat(length - 8));
+            format!("{}.e30.e30", URL_SAFE_NO_PAD.encode(header))
+        };
+        assert!(Compact::split(token(MAX_HEADER_BYTES).as_bytes()).is_ok());
+        let longer = token(MAX_HEADER_BYTES + 1);
+        let refused = Compact::split(longer.as_bytes()).map(|_compact| ());
+        assert_eq!(refused, Err(Rejection::Malformed));
+    }
 }

@@ -45,8 +45,10 @@ pub struct Refused<'a> {
     pub client_id: Option<String>,
     /// Something that should never happen, for the log.
     pub alarm: Option<&'static str>,
-    /// Whether its signature had been verified before.
-    pub cached: bool,
+    /// Whether its signature was checked and is not its key's.
+    pub forged: bool,
+    /// Whether its signature had been verified before; `None` when no key's cache was asked.
+    pub cached: Option<bool>,
 }
 
 impl Refused<'_> {
@@ -57,7 +59,8 @@ impl Refused<'_> {
             tombstone: None,
             client_id: None,
             alarm: None,
-            cached: false,
+            forged: false,
+            cached: None,
         }
     }
 }
@@ -105,25 +108,34 @@ pub fn verify_with<'k>(
         clients,
         now,
     };
-    if let Some((key, claims)) = recognise(token, keys) {
-        return case.judge(claims, true, key);
-    }
-    let compact = Compact::split(token).map_err(Refused::unnamed)?;
-    match keys.by_segment(compact.header) {
+    let known = match recognise(token, keys) {
+        Some((key, Some(claims))) => return case.judge(claims, true, key),
+        Some((key, None)) => Some(key),
+        None => None,
+    };
+    let compact = Compact::split(token).map_err(|rejection| Refused {
+        cached: known.map(|_asked| false),
+        ..Refused::unnamed(rejection)
+    })?;
+    match known {
         Some(key) => case.verify_live(&compact, key),
         None => case.verify_parsed(&compact),
     }
 }
 
-/// A token that its key has verified before, byte for byte.
-fn recognise<'k>(token: &[u8], keys: &'k VerificationKeys) -> Option<(&'k LiveKey, Arc<Claims>)> {
+/// The key that mints the token's header segment, and the token's claims if this key has verified it
+/// before, byte for byte.
+fn recognise<'k>(
+    token: &[u8],
+    keys: &'k VerificationKeys,
+) -> Option<(&'k LiveKey, Option<Arc<Claims>>)> {
     if token.len() > MAX_TOKEN_BYTES {
         return None;
     }
     let dot = token.iter().position(|byte| *byte == b'.')?;
     let segment = str::from_utf8(token.get(..dot)?).ok()?;
     let key = keys.by_segment(segment)?;
-    key.cache.get(token).map(|claims| (key, claims))
+    Some((key, key.cache.get(token)))
 }
 
 /// What every token of a request is judged by, whatever its key.
@@ -145,6 +157,7 @@ impl<'k> Case<'k, '_> {
     ) -> Result<Accepted<'k>, Refused<'k>> {
         let refuse = |rejection| Refused {
             kid: Some(&key.kid),
+            cached: Some(false),
             ..Refused::unnamed(rejection)
         };
         // Of an imported key, whose headers do not lead straight to the cache.
@@ -153,7 +166,10 @@ impl<'k> Case<'k, '_> {
         }
         self.may_check().map_err(refuse)?;
         if !key.verifier.verifies(compact.signed, compact.signature) {
-            return Err(refuse(Rejection::BadSignature));
+            return Err(Refused {
+                forged: true,
+                ..refuse(Rejection::BadSignature)
+            });
         }
         let claims = Claims::parse(&compact.payload, key.legacy.is_some()).map_err(refuse)?;
         let claims = Arc::new(claims);
@@ -192,7 +208,7 @@ impl<'k> Case<'k, '_> {
             Err(rejection) => Err(Refused {
                 kid: Some(&key.kid),
                 client_id: Some(claims.client_id.clone()),
-                cached,
+                cached: Some(cached),
                 ..Refused::unnamed(rejection)
             }),
         }

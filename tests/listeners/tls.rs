@@ -1,5 +1,6 @@
 //! TLS on listeners, against curl.
 
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -176,6 +177,75 @@ async fn a_handshake_and_a_silent_http2_client_have_a_deadline() {
         "{:?}",
         started.elapsed()
     );
+}
+
+/// The frames of an HTTP/2 client: length, type, flags, stream, payload.
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    let mut bytes = vec![0, 0, length, kind, flags, 0, 0, 0, stream];
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
+/// How long a listener with a header timeout of 300 ms lets an HTTP/2 client live that sends `begin`
+/// behind its preface and then `drip` again and again.
+async fn dripping(begin: &[u8], drip: &[u8]) -> Duration {
+    let files = Files::new();
+    let setup = Setup {
+        tls: Some(TlsSpec {
+            h2: true,
+            ..files.spec()
+        }),
+        limits: Limits {
+            header_timeout: Duration::from_millis(300),
+            ..Limits::default()
+        },
+        ..Setup::default()
+    };
+    let listener = setup.start(router());
+    let started = Instant::now();
+    let mut client = Command::new("openssl")
+        .args(["s_client", "-quiet", "-alpn", "h2", "-connect"])
+        .arg(listener.address.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("openssl");
+    let input = client.stdin.take().unwrap();
+    let client = Arc::new(Mutex::new(Reaped(client)));
+    let hello = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        &*frame(4, 0, 0, b""),
+        begin,
+    ]
+    .concat();
+    (&input).write_all(&hello).unwrap();
+    let ended = || {
+        let _closed = (&input).write_all(drip);
+        client.lock().unwrap().0.try_wait().unwrap().is_some()
+    };
+    super::eventually("the slow client is closed", ended).await;
+    started.elapsed()
+}
+
+#[tokio::test]
+async fn what_an_http2_client_begins_has_a_deadline() {
+    // A literal field without end, in a frame that has more room than will ever come.
+    let mut endless = frame(1, 5, 1, b"");
+    endless[1] = 0x3f;
+    for (name, begin, drip) in [
+        ("a frame of fields", endless, b"\x82".to_vec()),
+        ("the header of a frame", vec![0, 0], Vec::new()),
+        (
+            "a block that nothing follows",
+            frame(1, 1, 1, b"\x82"),
+            Vec::new(),
+        ),
+    ] {
+        let lasted = dripping(&begin, &drip).await;
+        assert!(lasted < Duration::from_secs(10), "{name}: {lasted:?}");
+    }
 }
 
 /// A process that does not outlive the test.

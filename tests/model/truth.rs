@@ -191,6 +191,12 @@ fn by_dead_key(
     now: Timestamp,
 ) -> Rejection {
     let retired = key.stage == Stage::Retired;
+    let died_at = key.died_at.expect("it is dead");
+    let slack = timing.sign_drain + timing.clock_offset_max;
+    // All that it can have signed has expired: nobody looks at the signature.
+    if retired && now >= died_at.plus(key.max_ttl + timing.leeway + slack) {
+        return Rejection::UnknownKey;
+    }
     if token.signed_by.as_ref() != Some(&key.half) {
         return if retired {
             Rejection::UnknownKey
@@ -214,8 +220,6 @@ fn by_dead_key(
     if let Some(why) = claims_fail(token, key, clients, timing, route, now) {
         return why;
     }
-    let died_at = key.died_at.expect("it is dead");
-    let slack = timing.sign_drain + timing.clock_offset_max;
     if Timestamp::from_seconds(token.iat) > died_at.plus(slack) {
         return Rejection::CompromisedKeyInUse;
     }

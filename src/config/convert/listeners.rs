@@ -3,10 +3,10 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
-use crate::config::config::{Listeners, MetricsListener, ProxyListener, Serves};
+use crate::config::config::{Listeners, MetricsListener, PlainText, ProxyListener, Serves};
 use crate::config::error::Broken;
 use crate::config::forms::{OneOrMany, Scalar, WordOr};
-use crate::config::net::listen_address;
+use crate::config::net::{Cidr, listen_address};
 use crate::config::path::KeyPath;
 use crate::config::raw::{RawListeners, RawMetricsListener, RawProxyListener};
 use crate::config::units;
@@ -97,6 +97,7 @@ fn proxy(
         raw.insecure.as_ref(),
         raw.behind_tls_proxy.as_ref(),
     );
+    let trusted_proxies = trusted_proxies(cx, raw, at, &plain_text);
     let address = address?;
     let place = Place {
         address,
@@ -114,7 +115,36 @@ fn proxy(
         tls: tls.flatten(),
         h2: h2.unwrap_or(false),
         plain_text,
+        trusted_proxies,
     })
+}
+
+/// Those of `trusted_proxies`, or of `behind_tls_proxy`, which means that and more.
+fn trusted_proxies(
+    cx: &mut Cx<'_>,
+    raw: &RawProxyListener,
+    at: &KeyPath,
+    plain_text: &PlainText,
+) -> Vec<Cidr> {
+    let at = at.key("trusted_proxies");
+    let networks = cx.list(&at, raw.trusted_proxies.as_ref(), 64, Cidr::parse);
+    match (plain_text, &raw.trusted_proxies) {
+        (PlainText::BehindTlsProxy(networks), None) => return networks.clone(),
+        (PlainText::BehindTlsProxy(_), Some(_)) => cx.refuse(
+            &at,
+            None,
+            "`behind_tls_proxy` names the trusted proxies already",
+            "remove this key; nobody else may connect here",
+        ),
+        (_, Some(list)) if list.is_empty() => cx.refuse(
+            &at,
+            None,
+            "`trusted_proxies` names at least one network",
+            "write the addresses that the proxy connects from, such as `[10.0.0.7/32]`, or remove the key",
+        ),
+        _ => {}
+    }
+    networks
 }
 
 fn serves(cx: &mut Cx<'_>, raw: Option<&Vec<Scalar>>, at: &KeyPath) -> Serves {

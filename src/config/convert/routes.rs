@@ -36,15 +36,15 @@ pub(super) fn routes(
     let raw = raw.unwrap_or_default();
     cx.bound(&at, raw.len(), MAX_ROUTES);
     let mut routes: Vec<Route> = Vec::new();
-    for (index, raw) in raw.iter().enumerate().take(MAX_ROUTES) {
+    for (index, one) in raw.iter().enumerate().take(MAX_ROUTES) {
         let at = at.index(index);
-        let Some(route) = route(cx, raw, &at, issuer_audience, upstreams) else {
+        let Some(route) = route(cx, one, &at, issuer_audience, upstreams) else {
             continue;
         };
         if RESERVED_NAMES.contains(&route.name.as_str()) {
             cx.refuse(
                 &at.key("name"),
-                raw.name.as_ref(),
+                one.name.as_ref(),
                 format!(
                     "{} are names of our own in metrics",
                     suggest::listed(&RESERVED_NAMES)
@@ -55,7 +55,7 @@ pub(super) fn routes(
         if routes.iter().any(|other| other.name == route.name) {
             cx.refuse(
                 &at.key("name"),
-                raw.name.as_ref(),
+                one.name.as_ref(),
                 "a route name stands only once",
                 "give it another name: metrics tell routes apart by it",
             );
@@ -64,9 +64,16 @@ pub(super) fn routes(
             .iter()
             .find(|earlier| shadow::covers(&earlier.matcher, &route.matcher))
         {
+            let spelt_alike = earlier.matcher.path != route.matcher.path
+                || raw.iter().take(index + 1).all(|raw| !is_encoded(raw));
             let rule = format!(
-                "a route must be reachable; the earlier route `{}` takes every request that this one could",
-                earlier.name
+                "a route must be reachable; the earlier route `{}` takes every request that this one could{}",
+                earlier.name,
+                if spelt_alike {
+                    ""
+                } else {
+                    ": a character and its percent-encoding are one"
+                }
             );
             cx.refuse(
                 &at.key("match"),
@@ -78,6 +85,16 @@ pub(super) fn routes(
         routes.push(route);
     }
     routes
+}
+
+/// Whether a percent sign stands in its path.
+fn is_encoded(raw: &RawRoute) -> bool {
+    raw.r#match.as_ref().is_some_and(|raw| {
+        [&raw.path, &raw.prefix]
+            .into_iter()
+            .flatten()
+            .any(|text| text.0.contains('%'))
+    })
 }
 
 fn route(
@@ -161,10 +178,10 @@ fn matcher(cx: &mut Cx<'_>, raw: Option<&RawMatch>, at: &KeyPath) -> Option<Matc
     let path = match (&raw.path, &raw.prefix) {
         (Some(_), None) => cx
             .maybe(&at.key("path"), raw.path.as_ref(), urls::path)
-            .map(PathRule::Exact),
+            .map(|path| PathRule::exact(&path)),
         (None, Some(_)) => cx
             .maybe(&at.key("prefix"), raw.prefix.as_ref(), urls::prefix)
-            .map(PathRule::Prefix),
+            .map(|prefix| PathRule::prefix(&prefix)),
         (path, _) => {
             let place = if path.is_some() {
                 at.key("prefix")

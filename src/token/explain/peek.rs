@@ -32,6 +32,8 @@ const MAX_LIST: usize = 64;
 pub(super) struct Peek {
     /// How many parts between dots.
     pub(super) parts: usize,
+    /// Of the decoded header.
+    pub(super) header_length: usize,
     /// `None` when it is not one JSON object without duplicate names.
     pub(super) header: Option<Map<String, Value>>,
     /// As `header`.
@@ -48,6 +50,12 @@ impl Peek {
         let mut parts = token.split(|byte| *byte == b'.');
         let mut object = || parse_object(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?);
         Self {
+            header_length: token
+                .iter()
+                .take_while(|byte| **byte != b'.')
+                .count()
+                .saturating_mul(3)
+                / 4,
             header: object(),
             claims: object(),
             parts: token.split(|byte| *byte == b'.').count(),

@@ -3,6 +3,7 @@
 mod keys;
 
 use crate::token::claims::is_header_safe;
+use crate::token::compact::MAX_HEADER_BYTES;
 use crate::token::{MAX_TOKEN_BYTES, Rejection, RouteRules};
 
 use super::peek::Peek;
@@ -229,6 +230,11 @@ impl Case<'_> {
             format!(
                 "it has {} parts between dots, an access token has 3",
                 self.peek.parts
+            )
+        } else if self.peek.header_length > MAX_HEADER_BYTES {
+            format!(
+                "its header has {} bytes; at most {MAX_HEADER_BYTES} are looked at",
+                self.peek.header_length
             )
         } else if self.peek.header.is_none() {
             "its header is not one JSON object in base64url without duplicate names".to_owned()
