@@ -10,7 +10,7 @@ use super::Gateway;
 use super::body::CRUMBLED;
 use super::context::RequestContext;
 use super::path::PathError;
-use super::records::{CLIENT_GONE, status as status_sent};
+use super::records::status as status_sent;
 use super::reply::Reply;
 
 /// Reason of a request that its upstream did not answer well.
