@@ -200,6 +200,7 @@ const KEYS: &[Bad] = &[
 const CLIENTS: &[Bad] = &[
     bad("id: demo", "id: 'de:mo'", "clients[0].id", 15, Some("de:mo"), "printable ASCII characters without `:`"),
     bad("id: demo", "id: dém", "clients[0].id", 15, Some("dém"), "printable ASCII characters without `:`"),
+    bad("id: demo", "id: ..", "clients[0].id", 15, Some(".."), "no URL can name it"),
     bad("  - id: demo\n    secret", "  - secret", "clients[0].id", 15, None, "this key is required"),
     bad("    secret_hash_file: secrets/demo.hash\n", "", "clients[0].secret_hash_file", 15, None, "this key is required"),
     bad("secret_hash_file: secrets/demo.hash", "secret: hunter2", "clients[0].secret", 16, None, "unknown key `secret`"),
