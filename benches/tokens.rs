@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::print_stdout,
     missing_docs,
     reason = "a benchmark ends by panicking; criterion's macros make undocumented functions"
 )]
@@ -352,7 +353,7 @@ fn hostile(keys: &Keys, dead: &str) -> Vec<(String, String)> {
                 let header = encode(&header);
                 let payload = "A".repeat((8192 - 88_usize).saturating_sub(header.len()) / 4 * 4);
                 for payload in ["e30", payload.as_str()] {
-                    let token = format!("{header}.{payload}.{}", signature);
+                    let token = format!("{header}.{payload}.{signature}");
                     let size = payload.len();
                     tokens.push((
                         format!("{what} ({room}), {whose} kid, payload of {size}"),
@@ -369,7 +370,7 @@ fn hostile(keys: &Keys, dead: &str) -> Vec<(String, String)> {
         ));
         tokens.push((
             format!("a kid of {length}"),
-            format!("{kid}.e30.{}", signature),
+            format!("{kid}.e30.{signature}"),
         ));
     }
     tokens.retain(|(_, token)| token.len() <= 8192);
