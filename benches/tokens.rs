@@ -3,6 +3,7 @@
 
 #![allow(
     clippy::expect_used,
+    clippy::print_stdout,
     missing_docs,
     reason = "a benchmark ends by panicking; criterion's macros make undocumented functions"
 )]
@@ -293,6 +294,130 @@ fn verify_hostile_and_crowded(c: &mut Criterion) {
     group.finish();
 }
 
+/// Tokens to be refused, each as large as it may be: what their makers could think of to make a refusal
+/// dear, before a signature stops them and behind it.
+fn hostile(keys: &Keys, dead: &str) -> Vec<(String, String)> {
+    use base64::Engine as _;
+    let encode = |text: &str| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(text);
+    // Well-formed, so that it is looked at to the end.
+    let another = keys.token(0);
+    let (_, signature) = another.rsplit_once('.').expect("a signature");
+    let live = keys.set.active.public.kid.as_str();
+    let mut tokens = Vec::new();
+    // On both sides of the bound of a header, and as long as a token may be.
+    for room in [700, 880, 6000] {
+        let fillings = [
+            (
+                "members",
+                (0..)
+                    .map(|n| format!(r#","{n:x}":1"#))
+                    .take(room / 8)
+                    .collect(),
+            ),
+            (
+                "objects",
+                r#","o":{"a":{}}"#.to_owned()
+                    + &(0..room / 16)
+                        .map(|n| format!(r#","{n:x}":{{"a":1}}"#))
+                        .collect::<String>(),
+            ),
+            (
+                "nesting",
+                format!(
+                    r#","n":{}1{}"#,
+                    "[".repeat(room / 2 - 4),
+                    "]".repeat(room / 2 - 4)
+                ),
+            ),
+            ("list", format!(r#","l":[{}0]"#, "0,".repeat(room / 2 - 4))),
+            (
+                "lists",
+                format!(r#","l":[{}0]"#, "[],".repeat(room / 3 - 4)),
+            ),
+            (
+                "a text of escapes",
+                format!(r#","t":"{}""#, r"\u00e9".repeat(room / 6 - 2)),
+            ),
+            (
+                "a name of escapes",
+                format!(r#","{}":1"#, r"\n".repeat(room / 2 - 4)),
+            ),
+            (
+                "numbers",
+                format!(r#","l":[{}0]"#, "1e99,".repeat(room / 5 - 2)),
+            ),
+        ];
+        for (what, filling) in fillings {
+            for (whose, kid) in [("live", live), ("unknown", "nobody"), ("dead", dead)] {
+                let header = format!(r#"{{"alg":"ES256","kid":"{kid}","typ":"at+jwt"{filling}}}"#);
+                let header = encode(&header);
+                let payload = "A".repeat((8192 - 88_usize).saturating_sub(header.len()) / 4 * 4);
+                for payload in ["e30", payload.as_str()] {
+                    let token = format!("{header}.{payload}.{signature}");
+                    let size = payload.len();
+                    tokens.push((
+                        format!("{what} ({room}), {whose} kid, payload of {size}"),
+                        token,
+                    ));
+                }
+            }
+        }
+    }
+    for length in [100, 900, 5000] {
+        let kid = encode(&format!(
+            r#"{{"alg":"ES256","kid":"{}","typ":"at+jwt"}}"#,
+            "k".repeat(length)
+        ));
+        tokens.push((
+            format!("a kid of {length}"),
+            format!("{kid}.e30.{signature}"),
+        ));
+    }
+    tokens.retain(|(_, token)| token.len() <= 8192);
+    tokens
+}
+
+/// The dearest refusal is looked for, not chosen: it must not cost more than two acceptances of a
+/// short token that nobody has seen before. A forger of one is limited, too.
+fn worst_refusal(c: &mut Criterion) {
+    let mut group = c.benchmark_group("refuse");
+    let mut keys = Keys::new(Algorithm::Es256);
+    let dead = keys.set.active.public.kid.to_string();
+    keys.purge();
+    let (good, ready, route) = (keys.token(2), keys.ready(), route());
+    let cost = |token: &str| {
+        let rounds = (0..20).map(|_| {
+            let started = std::time::Instant::now();
+            let _verdict = black_box(judge(token, &ready, &route, keys.now));
+            started.elapsed()
+        });
+        // The least of them: what others on the machine do only adds.
+        rounds.min().expect("a round")
+    };
+    let tokens = hostile(&keys, &dead);
+    for (name, token) in &tokens {
+        assert!(judge(token, &ready, &route, keys.now).is_err(), "{name}");
+    }
+    let (name, worst) = tokens
+        .iter()
+        .max_by_key(|(_, token)| cost(token))
+        .expect("a token");
+    let (accepted, refused) = (cost(&good), cost(worst));
+    println!(
+        "the dearest of {} refusals: {name}, {refused:?}; an acceptance: {accepted:?}",
+        tokens.len()
+    );
+    // Our half is slow without optimisation, the cryptography is not.
+    assert!(
+        cfg!(debug_assertions) || refused < accepted * 2,
+        "{name}: {refused:?}, an acceptance {accepted:?}"
+    );
+    group.bench_function("the dearest found", |b| {
+        b.iter(|| judge(worst, &ready, &route, keys.now).expect_err("refused"));
+    });
+    group.finish();
+}
+
 fn issue(c: &mut Criterion) {
     let mut group = c.benchmark_group("issue");
     let (rng, audience) = (SystemRandom::new(), ["api".to_owned()]);
@@ -310,6 +435,7 @@ criterion_group!(
     benches,
     verify_by_algorithm_and_state,
     verify_hostile_and_crowded,
+    worst_refusal,
     issue
 );
 criterion_main!(benches);

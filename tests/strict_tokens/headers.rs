@@ -449,7 +449,12 @@ fn spellings(holder: &Holder, good: &Members) -> Vec<Form> {
         same("a member a line", minted.replace(',', ",\r\n\t")),
         same(
             "many blanks",
-            minted.replace(',', &format!(",{}", " ".repeat(1000))),
+            minted.replace(',', &format!(",{}", " ".repeat(250))),
+        ),
+        form(
+            "blanks beyond 1 KiB",
+            minted.replace(',', &format!(",{}", " ".repeat(600))),
+            Refused("malformed"),
         ),
         same(
             "an escaped name",
