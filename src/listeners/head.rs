@@ -121,12 +121,13 @@ pub(super) async fn read<S: AsyncRead + Unpin + ?Sized>(
         if head.len() == head.capacity() {
             head.reserve(head.len().max(INITIAL).min(room));
         }
+        let last = waits.until.map_or(deadline, |until| deadline.min(until));
         let mut limited = (&mut *stream).take(room as u64);
         let read = tokio::select! {
             // What has arrived is served, also when time is up or the service stops.
             biased;
             read = limited.read_buf(&mut head) => read,
-            () = expired(waits.timer.as_mut(), waits.until.map_or(deadline, |until| deadline.min(until))) => {
+            () = expired(waits.timer.as_mut(), last) => {
                 return Err(match waits.until {
                     Some(_) => End::Stopping,
                     None if head.is_empty() => End::Idle,
@@ -154,8 +155,9 @@ pub(super) async fn read<S: AsyncRead + Unpin + ?Sized>(
     }
 }
 
-/// Length of a complete header and what it says; or what is wrong with it, if Pingora would refuse it by itself, with an answer that has no Log ID, or would repair it before the
-/// gateway sees it. Everything else is for the gateway to judge.
+/// Length of a complete header and what it says; or what is wrong with it, if Pingora would refuse it
+/// by itself, with an answer that has no Log ID, or would repair it before the gateway sees it.
+/// Everything else is for the gateway to judge.
 pub(super) fn frame(head: &mut BytesMut) -> Result<(usize, Said), Fault> {
     let (length, target, said) = judge(head)?;
     if said.respelt == 0 {

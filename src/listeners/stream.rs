@@ -7,30 +7,25 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::BytesMut;
-use http::StatusCode;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
     ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl,
     Stream, TimingDigest, UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use super::body::Body;
-use super::chunks::{self, CHUNK_END, CODING, Chunks, LAST_CHUNK, SizeLine};
-use super::framing::{Fault, Said};
-use crate::http::{ConnState, Misframed};
+use crate::http::ConnState;
 
 /// Length of the HTTP/2 client connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
-
-const BODY: &str = "the request body is malformed";
 
 /// How an answer begins that changes the protocol, as Pingora writes it.
 const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
@@ -39,20 +34,20 @@ type Timer = Pin<Box<Sleep>>;
 
 /// A stream under a [`ConnState`].
 pub(super) struct GuardedStream {
-    inner: Stream,
+    pub(super) inner: Stream,
     conn: Arc<ConnState>,
     write_timeout: Duration,
     /// Runs while the socket takes nothing; made on the first stall only.
     stalled: Option<Timer>,
     preface: Option<Preface>,
     /// Of the HTTP/1 request that is being served; `None` between requests and on HTTP/2.
-    body: Option<Body>,
+    pub(super) body: Option<Body>,
     /// Whether that request asks for another protocol.
-    upgrades: bool,
+    pub(super) upgrades: bool,
     /// Whether it got it.
-    switched: bool,
+    pub(super) switched: bool,
     /// Read already and not of that request.
-    behind: BytesMut,
+    pub(super) behind: BytesMut,
 }
 
 /// The deadline for the first bytes of an HTTP/2 client, which Pingora waits for without end.
@@ -74,124 +69,6 @@ impl GuardedStream {
             switched: false,
             behind: BytesMut::new(),
         }
-    }
-
-    /// From here on reads end with this request: `head` begins with its header of `length` bytes,
-    /// and keeps what belongs to it.
-    pub(super) fn begin_request(
-        &mut self,
-        length: usize,
-        said: &Said,
-        head: &mut BytesMut,
-    ) -> Result<(), Fault> {
-        let mut body = said.body;
-        let begun = head.get_mut(length..).unwrap_or_default();
-        let there = begun.len();
-        let own = match &mut body {
-            Body::Length(left) => {
-                let own = usize::try_from(*left).unwrap_or(usize::MAX).min(there);
-                *left -= own as u64;
-                own
-            }
-            Body::Chunked(chunks) => {
-                let misframed = |Misframed| (StatusCode::BAD_REQUEST, BODY);
-                let (own, data) = chunks.decode(begun).map_err(misframed)?;
-                let behind = begun.get(own..).unwrap_or_default();
-                self.behind.extend_from_slice(behind);
-                head.truncate(length + data);
-                if data > 0 {
-                    head.extend_from_slice(&SizeLine::default());
-                    chunks::head(head.get_mut(length..).unwrap_or_default(), data);
-                    head.extend_from_slice(CHUNK_END);
-                }
-                if chunks.are_done() {
-                    head.extend_from_slice(LAST_CHUNK);
-                }
-                there
-            }
-        };
-        if own < there {
-            self.behind = head.split_off(length + own);
-        }
-        self.body = Some(body);
-        self.upgrades = said.upgrades;
-        self.switched = false;
-        Ok(())
-    }
-
-    /// From here on reads have no end; what was read behind the request is handed out.
-    pub(super) fn end_request(&mut self) -> BytesMut {
-        self.body = None;
-        std::mem::take(&mut self.behind)
-    }
-
-    /// Reads so many bytes at most, and says how many came.
-    fn poll_some(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-        most: u64,
-    ) -> Poll<io::Result<usize>> {
-        let before = buf.filled().len();
-        let mut inner = (&mut self.inner).take(most);
-        ready!(Pin::new(&mut inner).poll_read(cx, buf))?;
-        Poll::Ready(Ok(buf.filled().len() - before))
-    }
-
-    /// Reads chunks and hands their data on as one.
-    fn poll_chunks(
-        &mut self,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-        chunks: &mut Chunks,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let room = buf.remaining().saturating_sub(CODING);
-        // Lines without data are no news: nothing handed on would read as the end.
-        while buf.filled().len() == before {
-            if ready!(self.poll_some(cx, buf, room as u64))? == 0 {
-                break;
-            }
-            let fresh = buf.filled_mut().get_mut(before..).unwrap_or_default();
-            let (own, data) = chunks.decode(fresh)?;
-            let behind = fresh.get(own..).unwrap_or_default();
-            self.behind.extend_from_slice(behind);
-            buf.set_filled(before + data);
-            if data > 0 {
-                buf.put_slice(&SizeLine::default());
-                chunks::head(buf.filled_mut().get_mut(before..).unwrap_or_default(), data);
-                buf.put_slice(CHUNK_END);
-            }
-            if chunks.are_done() {
-                buf.put_slice(LAST_CHUNK);
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
-    /// After a request only the end of the connection is news, unless the protocol changes; anything
-    /// else has to wait its turn.
-    fn poll_end(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.switched && !self.behind.is_empty() {
-            let length = self.behind.len().min(buf.remaining());
-            buf.put_slice(&self.behind.split_to(length));
-            return Poll::Ready(Ok(()));
-        }
-        if self.switched {
-            return Pin::new(&mut *self.inner).poll_read(cx, buf);
-        }
-        if !self.behind.is_empty() {
-            return Poll::Pending;
-        }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
-        let fresh = buf.filled().get(before..).unwrap_or_default();
-        if fresh.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        self.behind.extend_from_slice(fresh);
-        buf.set_filled(before);
-        Poll::Pending
     }
 
     /// Demands the HTTP/2 preface within `limit` from now.
