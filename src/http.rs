@@ -10,6 +10,7 @@
 mod body;
 mod connection;
 mod local;
+mod misframed;
 mod note;
 mod refusal;
 mod response;
@@ -33,6 +34,7 @@ use tower::ServiceExt;
 
 pub use connection::ConnState;
 pub use local::LocalApp;
+pub use misframed::Misframed;
 pub use note::AnswerNote;
 pub use refusal::{REFUSED, Refusal, RefusalLog, show_log_id};
 pub use stream::{Pieces, stream};

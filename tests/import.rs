@@ -120,6 +120,44 @@ async fn reason(gateway: &Gateway, token: &str) -> (u16, String) {
     (status, reason.unwrap_or_default())
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_without_an_id_sets_no_header_for_it() {
+    let gateway = Gateway::start(Options {
+        routes: "routes:\n  - name: api\n    match: { prefix: / }\n    auth: { scopes_any: [read] }\n    \
+                 identity_headers: { X-Auth-Subject: sub, X-Auth-Token: jti }\n    upstream: echo\n"
+            .to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let former = Former::new(Algorithm::Es256, gateway.dir.path()).unwrap();
+    let body = json!({
+        "pem": former.public_pem, "kid": "old-1", "max_ttl": "1h", "legacy": legacy(),
+    });
+    assert_eq!(gateway.admin_post(IMPORT, body).await.0, 200);
+    let claims = former_claims(&gateway);
+    for (claims, expected) in [
+        (claims.clone(), vec![json!(["x-auth-subject", "billing"])]),
+        (
+            with(claims, "jti", json!("j")),
+            vec![
+                json!(["x-auth-subject", "billing"]),
+                json!(["x-auth-token", "j"]),
+            ],
+        ),
+    ] {
+        let token = former.token(&former.header("old-1", "JWT"), &claims);
+        let seen: Value = gateway.get("/hello", &token).await.json().await.unwrap();
+        let fields = seen["headers"].as_array().unwrap();
+        let mut set: Vec<Value> = fields
+            .iter()
+            .filter(|field| field[0].as_str().unwrap().starts_with("x-auth-"))
+            .cloned()
+            .collect();
+        set.sort_by_key(ToString::to_string);
+        assert_eq!(set, expected);
+    }
+}
+
 async fn tokens_go_on_working(alg: Algorithm) {
     let gateway = Gateway::start(Options::default()).await;
     let Some(former) = Former::new(alg, gateway.dir.path()) else {

@@ -1,9 +1,11 @@
 //! What a request body may cost on its way to the upstream.
 //!
 //! Each piece of a body is forwarded as it comes, which costs about the same for one byte as for a
-//! thousand: sixty kilobytes in chunks of one byte would cost as much as hundreds of requests. So a
-//! body in tiny pieces has to come slowly, as one does that somebody types. Taking them at a pace
-//! instead was tried: apart from each other they cost three times as much as in a row.
+//! thousand: a megabyte in frames of sixty bytes would cost as much as hundreds of requests. So every
+//! piece has to be earned, by bytes or by time: a full packet earns one, and a stream of small messages
+//! a thousand a second. Chunks of HTTP/1 are no pieces: the listener hands on what arrived together.
+//! Taking pieces at a pace instead was tried: apart from each other they cost three times as much as
+//! in a row.
 
 use std::time::Duration;
 
@@ -15,11 +17,11 @@ pub(super) const CRUMBLED: &str = "body in tiny pieces";
 /// So many pieces nobody asks about.
 const FREE_PIECES: u64 = 700;
 
-/// Beyond those: fewest bytes in a piece, on average, unless they come slowly.
-const FEWEST_BYTES: u64 = 64;
+/// So many bytes earn another: less than the smallest packet that a body in full packets comes in.
+const BYTES_OF_A_PIECE: u64 = 1024;
 
-/// Slowly: so many pieces a second since the request began.
-const SLOW_PIECES: u64 = 100;
+/// And so does every millisecond since the request began.
+const PIECES_OF_A_MILLISECOND: u64 = 1;
 
 /// A body on its way.
 #[derive(Debug, Default)]
@@ -55,13 +57,11 @@ impl BodyCount {
 
     /// The clock is read for bodies in many small pieces alone.
     fn is_crumbled(&self, since: impl FnOnce() -> Duration) -> bool {
-        self.pieces > FREE_PIECES
-            && self.bytes < self.pieces.saturating_mul(FEWEST_BYTES)
+        let earned = FREE_PIECES.saturating_add(self.bytes / BYTES_OF_A_PIECE);
+        let by_time = || u64::try_from(since().as_millis()).unwrap_or(u64::MAX);
+        self.pieces > earned
             && self.pieces
-                > since()
-                    .as_secs()
-                    .saturating_add(1)
-                    .saturating_mul(SLOW_PIECES)
+                > earned.saturating_add(by_time().saturating_mul(PIECES_OF_A_MILLISECOND))
     }
 }
 
@@ -80,8 +80,10 @@ mod tests {
     fn tiny_pieces_come_slowly_or_are_few() {
         let millis = Duration::from_millis;
         assert_eq!(taken(1, Duration::ZERO), 700);
-        assert_eq!(taken(63, millis(1)), 700);
-        assert_eq!(taken(64, Duration::ZERO), 10_000, "no longer tiny");
+        assert_eq!(taken(65, Duration::ZERO), 747, "small");
+        assert_eq!(taken(512, Duration::ZERO), 1400);
+        assert_eq!(taken(1024, Duration::ZERO), 10_000, "no longer tiny");
+        assert_eq!(taken(1, millis(1)), 10_000, "a stream of messages");
         assert_eq!(taken(1, millis(10)), 10_000, "typed");
         assert_eq!(taken(16_384, Duration::ZERO), 10_000);
     }

@@ -30,7 +30,7 @@ impl Gateway {
         }
     }
 
-    /// The endpoint that a request was meant for failed it.
+    /// The endpoint that a request was meant for failed it, and not the client.
     pub(super) fn note_failure(&self, ctx: &RequestContext, error: &Error) {
         let (Some(health), Some(trouble)) = (self.endpoint(ctx), trouble(error)) else {
             return;

@@ -4,6 +4,7 @@
 use pingora::proxy::{FailToProxy, Session};
 use pingora::{Error, ErrorSource, ErrorType, Result};
 
+use crate::http::Misframed;
 use crate::telemetry::{CLIENT_GONE, Disposition, FailureCause, Level};
 
 use super::Gateway;
@@ -17,8 +18,9 @@ use super::reply::Reply;
 pub(super) const UPSTREAM_FAILED: &str = "upstream_failed";
 
 /// Reasons for the summary line of an overload.
-pub const REASONS: [&str; 5] = [
+pub const REASONS: [&str; 6] = [
     "bad_request",
+    "request_timeout",
     "no_route",
     UPSTREAM_FAILED,
     "upstream_timeout",
@@ -58,9 +60,14 @@ impl Gateway {
         error: &Error,
         ctx: &mut RequestContext,
     ) -> FailToProxy {
-        // When no connection came about that was noted already, and noting it again changes nothing.
-        self.note_failure(ctx, error);
-        let (error_code, detail) = failure_answer(error);
+        let (error_code, detail) = if waits_for_client(session, error, ctx) {
+            SLOW
+        } else {
+            // When no connection came about that was noted already, and noting it again changes
+            // nothing.
+            self.note_failure(ctx, error);
+            failure_answer(error)
+        };
         session.set_keepalive(None);
         if error_code == 0 {
             ctx.told.reason.get_or_insert(CLIENT_GONE);
@@ -143,6 +150,7 @@ impl Gateway {
 const fn reason_of(status: u16) -> &'static str {
     match status {
         404 => "no_route",
+        408 => "request_timeout",
         502 => UPSTREAM_FAILED,
         504 => "upstream_timeout",
         500..=599 => "internal",
@@ -150,9 +158,21 @@ const fn reason_of(status: u16) -> &'static str {
     }
 }
 
+/// Whether an upstream that says nothing still waits for the end of the request, as we do: no fault
+/// of its own.
+fn waits_for_client(session: &mut Session, error: &Error, ctx: &RequestContext) -> bool {
+    *error.etype() == ErrorType::ReadTimedout
+        && *error.esource() == ErrorSource::Upstream
+        && ctx.answered.is_none()
+        && !session.as_downstream_mut().is_body_done()
+}
+
+const SLOW: (u16, &str) = (408, "the request did not arrive in time");
+
 /// Status and text of a failure; status 0 when the client is gone.
 fn failure_answer(error: &Error) -> (u16, &'static str) {
     match (error.etype(), error.esource()) {
+        _ if Misframed::is_cause_of(error) => (400, "the request body is malformed"),
         (ErrorType::HTTPStatus(413), _) => (413, "the request body is too large"),
         (ErrorType::Custom(CRUMBLED), _) => (
             400,
@@ -173,9 +193,7 @@ fn failure_answer(error: &Error) -> (u16, &'static str) {
             ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
             ErrorSource::Downstream,
         ) => (0, ""),
-        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Downstream) => {
-            (408, "the request did not arrive in time")
-        }
+        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Downstream) => SLOW,
         (_, ErrorSource::Downstream) => (400, "the request is malformed"),
         (_, ErrorSource::Internal | ErrorSource::Unset) => {
             (500, "the request could not be handled")

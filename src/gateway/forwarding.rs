@@ -1,9 +1,10 @@
 //! What the upstream is told beside the request itself: where it came from, and its trace.
 
+use http::header::COOKIE;
 use http::{HeaderName, HeaderValue};
-use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::proxy::Session;
+use pingora::{ErrorType, OrErr as _, Result};
 
 use crate::http::ConnState;
 use crate::telemetry::{RequestTrace, is_tracestate};
@@ -21,6 +22,22 @@ pub(super) fn trace(trace: Option<RequestTrace>, request: &mut RequestHeader) ->
         request.remove_header(&TRACESTATE);
     }
     request.insert_header("traceparent", trace.onwards().to_string())
+}
+
+/// An HTTP/2 client may send its cookies in several fields; for HTTP/1 they are one (RFC 9113 §8.2.3).
+pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
+    let mut cookies = request.headers.get_all(COOKIE).iter();
+    let (Some(first), Some(second)) = (cookies.next(), cookies.next()) else {
+        return Ok(());
+    };
+    let mut joined = first.as_bytes().to_vec();
+    for cookie in std::iter::once(second).chain(cookies) {
+        joined.extend_from_slice(b"; ");
+        joined.extend_from_slice(cookie.as_bytes());
+    }
+    let joined = HeaderValue::from_maybe_shared(bytes::Bytes::from(joined))
+        .or_err(ErrorType::InvalidHTTPHeader, "the cookies together")?;
+    request.insert_header(COOKIE, joined)
 }
 
 /// For a session that no guard made.

@@ -106,7 +106,12 @@ pub(super) fn set(
     claims: &Claims,
 ) -> pingora::Result<()> {
     for (name, claim) in headers {
-        let value = HeaderValue::from_str(claim.of(claims)).map_err(|cause| {
+        let value = claim.of(claims);
+        // A token of a former system need not have one; what a client sent is stripped already.
+        if *claim == IdentityClaim::TokenId && value.is_empty() {
+            continue;
+        }
+        let value = HeaderValue::from_str(value).map_err(|cause| {
             pingora::Error::because(
                 pingora::ErrorType::InternalError,
                 "a claim is not a field value",

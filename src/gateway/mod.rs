@@ -5,6 +5,7 @@
 //! or a scrape can hold. May import layers 0–3; never another edge.
 
 mod admission;
+mod answer;
 pub mod bearer;
 mod body;
 mod checks;
@@ -30,7 +31,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::StatusCode;
+use http::{StatusCode, Version};
 use pingora::http::{RequestHeader, ResponseHeader};
 use pingora::modules::http::HttpModules;
 use pingora::proxy::{FailToProxy, ProxyHttp, Session};
@@ -117,6 +118,10 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<bool> {
         self.begin_trace(session, ctx);
+        if session.req_header().version <= Version::HTTP_10 {
+            // Such a client takes an informational answer for the final one (RFC 9110 §15.2).
+            session.as_downstream_mut().set_ignore_info_resp(true);
+        }
         if let Err(violation) = self
             .parts
             .limits
@@ -197,13 +202,14 @@ impl ProxyHttp for Gateway {
         if let Some((claims, _)) = &ctx.admitted {
             identity_headers::set(request, &prepared.route.identity_headers, claims)?;
         }
+        forwarding::join_cookies(request)?;
         forwarding::trace(ctx.trace, request)?;
         forwarding::forwarded(session, request, from_proxy)
     }
 
     async fn response_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         response: &mut ResponseHeader,
         ctx: &mut RequestContext,
     ) -> Result<()> {
@@ -219,6 +225,7 @@ impl ProxyHttp for Gateway {
         if response.status.is_informational() {
             return Ok(());
         }
+        answer::prepare(session, response);
         let now = Instant::now();
         ctx.answered = Some(now);
         self.note_answer(ctx);

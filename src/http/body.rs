@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::StatusCode;
 use http::header::{CONTENT_LENGTH, EXPECT};
-use pingora::ErrorType;
+use http::{StatusCode, Version};
 use pingora::protocols::http::ServerSession;
+use pingora::{Error, ErrorType};
 use tokio::time::timeout;
 
-use super::BridgeLimits;
+use super::{BridgeLimits, Misframed};
 
 /// Most of a refused body that is still read, so that the client gets to see the answer: closing
 /// a socket with unread bytes resets it, which may destroy the answer on its way.
@@ -76,7 +76,7 @@ async fn read_all(session: &mut ServerSession, max: usize) -> Result<Bytes, Faul
     while let Some(piece) = session
         .read_request_body()
         .await
-        .map_err(|e| fault(e.etype()))?
+        .map_err(|error| fault(&error))?
     {
         if first.len().max(joined.len()).saturating_add(piece.len()) > max {
             return Err(Fault::TooLarge);
@@ -112,8 +112,9 @@ pub(super) async fn discard(session: &mut ServerSession) {
     let _ended = timeout(DISCARD_TIME, reading).await;
 }
 
-fn fault(kind: &ErrorType) -> Fault {
-    match kind {
+fn fault(error: &Error) -> Fault {
+    match error.etype() {
+        _ if Misframed::is_cause_of(error) => Fault::Malformed,
         ErrorType::ReadTimedout => Fault::Slow,
         ErrorType::ConnectionClosed | ErrorType::ReadError => Fault::Gone,
         _ => Fault::Malformed,
@@ -131,7 +132,9 @@ fn declared_length(session: &ServerSession) -> Option<u64> {
 }
 
 fn expects_continue(session: &ServerSession) -> bool {
-    session
-        .get_header(EXPECT)
-        .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+    // To an older client it would be the final answer.
+    session.req_header().version >= Version::HTTP_11
+        && session
+            .get_header(EXPECT)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
 }

@@ -25,6 +25,8 @@ pub struct ConnState {
     peer: Option<SocketAddr>,
     forwarded_for: Option<HeaderValue>,
     tls: bool,
+    /// Of the whole process.
+    ending: Arc<AtomicBool>,
     cut: AtomicBool,
     waiting: Mutex<Waiting>,
 }
@@ -37,13 +39,15 @@ struct Waiting {
 }
 
 impl ConnState {
-    /// The state of a new connection from `peer`.
+    /// The state of a new connection from `peer`; `ending` turns true when no connection is to have
+    /// another request.
     #[must_use]
-    pub fn new(peer: Option<SocketAddr>, tls: bool) -> Arc<Self> {
+    pub fn new(peer: Option<SocketAddr>, tls: bool, ending: Arc<AtomicBool>) -> Arc<Self> {
         Arc::new(Self {
             peer,
             forwarded_for: peer.and_then(|peer| peer.ip().to_string().try_into().ok()),
             tls,
+            ending,
             cut: AtomicBool::new(false),
             waiting: Mutex::default(),
         })
@@ -82,6 +86,12 @@ impl ConnState {
     #[must_use]
     pub const fn is_tls(&self) -> bool {
         self.tls
+    }
+
+    /// Whether the request that is served is to be the last on its connection.
+    #[must_use]
+    pub fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
     }
 
     /// Ends the connection: every read and write fails from now on, waiting ones are woken to fail.
@@ -139,7 +149,7 @@ mod tests {
     #[tokio::test]
     async fn work_finds_its_connection_and_nobody_elses() {
         assert!(ConnState::current().is_none());
-        let conn = ConnState::new(None, true);
+        let conn = ConnState::new(None, true, Arc::default());
         let seen = Arc::clone(&conn)
             .scope(async { ConnState::current() })
             .await;

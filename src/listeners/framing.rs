@@ -7,6 +7,9 @@
 use http::StatusCode;
 use http::uri::{Authority, PathAndQuery};
 
+use super::body::Body;
+use super::chunks::Chunks;
+
 const HOST: &str = "the request has more than one Host";
 const USER: &str = "the Host has user information";
 const TARGET: &str = "the request target is neither a path nor a URL that agrees with Host";
@@ -17,6 +20,9 @@ const CODING: &str = "the only transfer coding of a request is chunked, on HTTP/
 const TOO_LONG: &str = "the request body is too large";
 const NAME: &str = "the request has a field name that is far too long";
 
+/// Status and rule of a header that is refused.
+pub(super) type Fault = (StatusCode, &'static str);
+
 /// Longest name that the library behind Pingora's parser takes.
 const MAX_NAME: usize = 65_535;
 
@@ -26,6 +32,7 @@ struct Framing<'a> {
     host: Values<'a>,
     length: Values<'a>,
     coding: Values<'a>,
+    upgrade: Values<'a>,
     /// Whether a name is longer than [`MAX_NAME`].
     overlong: bool,
 }
@@ -52,6 +59,7 @@ impl<'a> Framing<'a> {
             // Most fields are told apart by the length of their name.
             let (values, name) = match field.name.len() {
                 4 => (&mut framing.host, "host"),
+                7 => (&mut framing.upgrade, "upgrade"),
                 14 => (&mut framing.length, "content-length"),
                 17 => (&mut framing.coding, "transfer-encoding"),
                 length => {
@@ -67,12 +75,23 @@ impl<'a> Framing<'a> {
     }
 }
 
-/// What is wrong with a header that parses.
-pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode, &'static str)> {
-    let bad = |rule| Some((StatusCode::BAD_REQUEST, rule));
+/// What a header says of its body and its target.
+#[derive(Debug)]
+pub(super) struct Said {
+    pub(super) body: Body,
+    /// Whether it asks for another protocol behind that body.
+    pub(super) upgrades: bool,
+    /// Length of the scheme and the authority in a target that name the Host in other letters, or with
+    /// the port that goes without saying. Pingora takes them for another host.
+    pub(super) respelt: usize,
+}
+
+/// What a header that parses says, or what is wrong with it.
+pub(super) fn said(request: &httparse::Request<'_, '_>) -> Result<Said, Fault> {
+    let bad = |rule| Err((StatusCode::BAD_REQUEST, rule));
     let framing = Framing::of(request.headers);
     if framing.overlong {
-        return Some((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, NAME));
+        return Err((StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, NAME));
     }
     if framing.host.repeated {
         return bad(HOST);
@@ -82,12 +101,19 @@ pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode
         return bad(USER);
     }
     let target = request.path.unwrap_or_default();
+    let mut respelt = 0;
     if !is_plain(target) {
         if target.contains('#') {
             return bad(FRAGMENT);
         }
         let path = match absolute(target) {
             Some((authority, path)) if Some(authority.as_bytes()) == host => path,
+            Some((authority, path))
+                if host.is_some_and(|host| is_same(target, authority, host)) =>
+            {
+                respelt = target.len() - path.len();
+                path
+            }
             None if target.starts_with('/') => target,
             _ => return bad(TARGET),
         };
@@ -96,12 +122,27 @@ pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode
         }
     }
 
+    let body = body_of(&framing, request.version)?;
+    Ok(Said {
+        body,
+        upgrades: framing.upgrade.first.is_some(),
+        respelt,
+    })
+}
+
+/// The body that a header announces.
+fn body_of(framing: &Framing<'_>, version: Option<u8>) -> Result<Body, Fault> {
+    let bad = |rule| Err((StatusCode::BAD_REQUEST, rule));
     match (framing.length.first, framing.coding.first) {
         (Some(_), Some(_)) => bad(LENGTH),
         (None, Some(coding)) => {
             let chunked = coding.trim_ascii().eq_ignore_ascii_case(b"chunked");
-            let only = chunked && !framing.coding.repeated && request.version == Some(1);
-            if only { None } else { bad(CODING) }
+            let only = chunked && !framing.coding.repeated && version == Some(1);
+            if only {
+                Ok(Body::Chunked(Chunks::new()))
+            } else {
+                bad(CODING)
+            }
         }
         (Some(length), None) => {
             let digits = !length.is_empty() && length.iter().all(u8::is_ascii_digit);
@@ -109,14 +150,10 @@ pub(super) fn refusal(request: &httparse::Request<'_, '_>) -> Option<(StatusCode
                 return bad(LENGTH);
             }
             let text = std::str::from_utf8(length).unwrap_or_default();
-            let fits = text.parse::<u64>().is_ok();
-            if fits {
-                None
-            } else {
-                Some((StatusCode::PAYLOAD_TOO_LARGE, TOO_LONG))
-            }
+            let length = text.parse().map(Body::Length);
+            length.map_err(|_overflow| (StatusCode::PAYLOAD_TOO_LARGE, TOO_LONG))
         }
-        (None, None) => None,
+        (None, None) => Ok(Body::Length(0)),
     }
 }
 
@@ -131,6 +168,16 @@ fn is_plain(target: &str) -> bool {
             )
     };
     target.starts_with('/') && target.len() <= 4096 && target.bytes().all(ordinary)
+}
+
+/// Whether an authority names the host, up to what makes no difference (RFC 9110 §4.2.3).
+fn is_same(target: &str, authority: &str, host: &[u8]) -> bool {
+    let secure = target
+        .get(..5)
+        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https"));
+    let port: &[u8] = if secure { b":443" } else { b":80" };
+    let short = |name: &'_ [u8]| name.strip_suffix(port).unwrap_or(name).to_ascii_lowercase();
+    short(authority.as_bytes()) == short(host)
 }
 
 /// Authority and path of an absolute target (RFC 9112 §3.2.2).
@@ -154,7 +201,7 @@ mod tests {
         let mut request = httparse::Request::new(&mut fields);
         let text = format!("{head}\r\n\r\n");
         assert!(request.parse(text.as_bytes()).unwrap().is_complete());
-        refusal(&request).map(|(status, _)| status.as_u16())
+        said(&request).err().map(|(status, _)| status.as_u16())
     }
 
     #[test]
@@ -166,6 +213,9 @@ mod tests {
             "GET http://a:80/x HTTP/1.1\r\nHost: a:80",
             "GET HTTPS://a HTTP/1.1\r\nHost: a",
             "GET http://a?x HTTP/1.1\r\nHost: a",
+            "GET http://LOCALHOST/ HTTP/1.1\r\nHost: localhost",
+            "GET http://a:80/x HTTP/1.1\r\nHost: A",
+            "GET https://a/x HTTP/1.1\r\nHost: a:443",
         ] {
             assert_eq!(status(good), None, "{good}");
         }
@@ -175,6 +225,9 @@ mod tests {
             "GET http://a/ HTTP/1.1\r\nHost: b",
             "GET http://a/ HTTP/1.1\r\nX: y",
             "GET http:///x HTTP/1.1\r\nHost: a",
+            "GET http://a:443/x HTTP/1.1\r\nHost: a",
+            "GET http://a:8080/x HTTP/1.1\r\nHost: a",
+            "GET http://a./x HTTP/1.1\r\nHost: a",
             "GET ftp://a/x HTTP/1.1\r\nHost: a",
             "GET http://u@a/x HTTP/1.1\r\nHost: u@a",
             "GET http://a\\b/x HTTP/1.1\r\nHost: a\\b",

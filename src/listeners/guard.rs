@@ -8,7 +8,9 @@
 //! that is no body have `header_timeout`, and a connection without streams `keepalive_timeout`.
 //!
 //! The guard reads the HTTP/1 header itself (see [`super::head`]), so no application has to tell it
-//! where a request stands. HTTP/1.1 pipelining must stay off in the sessions, as it is by default.
+//! where a request stands. It also knows where the body ends and hands the session nothing behind it:
+//! what a client sends ahead waits there for its turn (RFC 9112 §9.3.2), and the sessions' own
+//! pipelining stays off.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -45,7 +47,7 @@ const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
 const TOO_LARGE: (StatusCode, &str) = (
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
-    "the request header is far larger than this server accepts; send fewer or shorter fields",
+    "the request header is larger than this server accepts; send fewer or shorter fields",
 );
 
 /// Deadlines and sizes of a connection.
@@ -57,8 +59,7 @@ pub struct GuardSettings {
     pub keepalive_timeout: Duration,
     /// For one write to a client that does not read.
     pub write_timeout: Duration,
-    /// Most bytes read in search of the end of a header. Larger than the limit that the gateway
-    /// enforces, so that a moderately large header still gets the gateway's own answer.
+    /// Most bytes read in search of the end of a header.
     pub max_header_read: usize,
 }
 
@@ -68,7 +69,7 @@ impl From<&Limits> for GuardSettings {
             header_timeout: limits.header_timeout,
             keepalive_timeout: limits.keepalive_timeout,
             write_timeout: WRITE_TIMEOUT,
-            max_header_read: limits.max_header_bytes.saturating_mul(2).max(64 * 1024),
+            max_header_read: limits.max_header_bytes,
         }
     }
 }
@@ -139,15 +140,21 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         }
     }
 
-    async fn serve_h1(&self, mut stream: Stream, conn: &Arc<ConnState>, shutdown: &ShutdownWatch) {
+    async fn serve_h1(
+        &self,
+        mut stream: Box<GuardedStream>,
+        conn: &Arc<ConnState>,
+        shutdown: &ShutdownWatch,
+    ) {
         let mut waiting = shutdown.clone();
         let mut patience = self.first_patience();
         let timer = pin!(sleep(patience.idle));
         let stopping = pin!(async { drop(waiting.wait_for(|stop| *stop).await) });
-        let mut waits = Waits::new(timer, stopping);
+        let mut waits = Waits::new(timer, stopping, self.stop().farewell());
         let mut settings = None;
         loop {
-            let head = match head::read(&mut stream, patience, &mut waits).await {
+            let behind = stream.end_request();
+            let mut head = match head::read(&mut *stream, behind, patience, &mut waits).await {
                 Ok(head) => head,
                 Err(End::TooLarge) => return self.refuse(stream, conn.peer(), TOO_LARGE).await,
                 Err(end) => {
@@ -155,20 +162,23 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
                     return;
                 }
             };
-            if let Some(refusal) = head::refusal(&head) {
-                return self.refuse(stream, conn.peer(), refusal).await;
+            let begun = head::frame(&mut head)
+                .and_then(|(length, said)| stream.begin_request(length, &said, &mut head));
+            if let Err(fault) = begun {
+                return self.refuse(stream, conn.peer(), fault).await;
             }
             let mut session = ServerSession::new_http1(stream);
             self.prepare(&mut session, settings.take());
             session.set_pipelined_prefix(head);
-            match self
-                .request(session, conn, shutdown)
-                .await
-                .map(ReusedHttpStream::consume)
-            {
-                None => return,
-                Some(next) => (stream, settings) = next,
-            }
+            let Some(reused) = self.request(session, conn, shutdown).await else {
+                return;
+            };
+            let (same, kept) = reused.consume();
+            // It is the stream that the session was made of.
+            let Ok(same) = same.into_any().downcast() else {
+                return;
+            };
+            (stream, settings) = (same, kept);
             patience = self.next_patience();
         }
     }
@@ -197,7 +207,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
     /// Answers a header that no application gets to see, and closes.
     async fn refuse(
         &self,
-        mut stream: Stream,
+        mut stream: Box<GuardedStream>,
         peer: Option<SocketAddr>,
         (status, cause): (StatusCode, &'static str),
     ) {
@@ -267,7 +277,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ServerApp for Guarded<A> {
         };
         let _open = self.worker.as_ref().map(|worker| worker.connection());
         let stream = self.secure(stream, &mut shutdown.clone()).await?;
-        let conn = ConnState::new(peer, self.tls.is_some());
+        let conn = ConnState::new(peer, self.tls.is_some(), self.stop().ending());
         let h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
         let settings = &self.shared.settings;
         let stream = GuardedStream::new(stream, Arc::clone(&conn), settings.write_timeout);

@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::StatusCode;
-use pingora::protocols::Stream;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::time::{Instant, Sleep};
 
-use super::framing;
+use super::chunks::is_token;
+use super::framing::{self, Fault, Said};
 
-/// Room for an ordinary header; grows on demand.
+/// Room for an ordinary header; doubled on demand.
 const INITIAL: usize = 4096;
 
 /// Most header fields that Pingora parses.
@@ -57,15 +57,26 @@ pub(super) struct Waits<'a> {
     timer: Pin<&'a mut Sleep>,
     /// Ends when the service stops.
     stopping: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+    /// How long a client may still take then.
+    farewell: Duration,
+    /// Until when, once it has stopped.
+    until: Option<Instant>,
 }
 
 impl<'a> Waits<'a> {
-    /// With a timer of any length, and a future that ends when the service stops.
+    /// With a timer of any length, a future that ends when the service stops, and the time that a
+    /// client may still take then.
     pub(super) fn new(
         timer: Pin<&'a mut Sleep>,
         stopping: Pin<&'a mut (dyn Future<Output = ()> + Send)>,
+        farewell: Duration,
     ) -> Self {
-        Self { timer, stopping }
+        Self {
+            timer,
+            stopping,
+            farewell,
+            until: None,
+        }
     }
 }
 
@@ -85,25 +96,48 @@ async fn expired(mut timer: Pin<&mut Sleep>, deadline: Instant) {
 }
 
 /// Reads until a header is complete, or cannot become valid any more: then it goes to the parser
-/// as it is, whose business the answer is. What follows the header comes along.
-pub(super) async fn read(
-    stream: &mut Stream,
+/// as it is, whose business the answer is. What follows the header comes along. `head` is what was
+/// read behind the last request.
+pub(super) async fn read<S: AsyncRead + Unpin + ?Sized>(
+    stream: &mut S,
+    mut head: BytesMut,
     patience: Patience,
     waits: &mut Waits<'_>,
 ) -> Result<BytesMut, End> {
-    let Waits { timer, stopping } = waits;
-    let mut head = BytesMut::with_capacity(INITIAL);
     let mut scan = Scan::default();
     let mut deadline = Instant::now() + patience.idle;
+    if head.is_empty() {
+        head.reserve(INITIAL);
+    } else if scan.ends(&head) {
+        return Ok(head);
+    } else if head.len() >= patience.max_bytes {
+        return Err(End::TooLarge);
+    } else if let Some(limit) = patience.header {
+        deadline = Instant::now() + limit;
+    }
     loop {
+        // No more than the limit is ever read or held, however fast it comes.
+        let room = patience.max_bytes.saturating_sub(head.len());
+        if head.len() == head.capacity() {
+            head.reserve(head.len().max(INITIAL).min(room));
+        }
+        let last = waits.until.map_or(deadline, |until| deadline.min(until));
+        let mut limited = (&mut *stream).take(room as u64);
         let read = tokio::select! {
             // What has arrived is served, also when time is up or the service stops.
             biased;
-            read = stream.read_buf(&mut head) => read,
-            () = expired(timer.as_mut(), deadline) => {
-                return Err(if head.is_empty() { End::Idle } else { End::Slow });
+            read = limited.read_buf(&mut head) => read,
+            () = expired(waits.timer.as_mut(), last) => {
+                return Err(match waits.until {
+                    Some(_) => End::Stopping,
+                    None if head.is_empty() => End::Idle,
+                    None => End::Slow,
+                });
             }
-            () = stopping.as_mut() => return Err(End::Stopping),
+            () = waits.stopping.as_mut(), if waits.until.is_none() => {
+                waits.until = Some(Instant::now() + waits.farewell);
+                continue;
+            }
         };
         let fresh = match read {
             Ok(0) | Err(_) => return Err(End::Closed),
@@ -115,31 +149,53 @@ pub(super) async fn read(
         if fresh && let Some(limit) = patience.header {
             deadline = Instant::now() + limit;
         }
-        if head.len() > patience.max_bytes {
+        if head.len() >= patience.max_bytes {
             return Err(End::TooLarge);
         }
     }
 }
 
-/// What is wrong with a complete header, if Pingora would refuse it by itself, with an answer that
-/// has no Log ID, or would repair it before the gateway sees it. Everything else is for the gateway
-/// to judge.
-pub(super) fn refusal(head: &[u8]) -> Option<(StatusCode, &'static str)> {
+/// Length of a complete header and what it says; or what is wrong with it, if Pingora would refuse it
+/// by itself, with an answer that has no Log ID, or would repair it before the gateway sees it.
+/// Everything else is for the gateway to judge.
+pub(super) fn frame(head: &mut BytesMut) -> Result<(usize, Said), Fault> {
+    let (length, target, said) = judge(head)?;
+    if said.respelt == 0 {
+        return Ok((length, said));
+    }
+    // The origin form says the same without the host.
+    let rest = head.split_off(target + said.respelt);
+    head.truncate(target);
+    if !rest.starts_with(b"/") {
+        head.extend_from_slice(b"/");
+    }
+    let cut = target + said.respelt - head.len();
+    head.extend_from_slice(&rest);
+    Ok((length - cut, said))
+}
+
+/// Length of a complete header, where its target begins, and what it says.
+fn judge(head: &[u8]) -> Result<(usize, usize, Said), Fault> {
     // Left uninitialised: to clear all of it for each request would cost as much as the parsing.
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, &mut fields) {
-        Ok(httparse::Status::Complete(_)) if request.method == Some("CONNECT") => Some((
+        Ok(httparse::Status::Complete(_)) if request.method == Some("CONNECT") => Err((
             StatusCode::METHOD_NOT_ALLOWED,
             "the method CONNECT is not allowed",
         )),
-        Ok(httparse::Status::Complete(_)) => framing::refusal(&request),
-        Err(httparse::Error::TooManyHeaders) => Some((
+        Ok(httparse::Status::Complete(length)) => {
+            let blank = |byte: &&u8| matches!(**byte, b'\r' | b'\n');
+            let method = request.method.map_or(0, str::len);
+            let target = head.iter().take_while(blank).count() + method + 1;
+            Ok((length, target, framing::said(&request)?))
+        }
+        Err(httparse::Error::TooManyHeaders) => Err((
             StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             "the request has far more header fields than this server accepts",
         )),
         Ok(httparse::Status::Partial) | Err(_) => {
-            Some((StatusCode::BAD_REQUEST, "the request header is malformed"))
+            Err((StatusCode::BAD_REQUEST, "the request header is malformed"))
         }
     }
 }
@@ -161,7 +217,8 @@ impl Scan {
             self.seen += head.iter().skip(self.seen).take_while(blank).count();
             match head.get(self.seen) {
                 None => return false,
-                Some(byte) if is_method_byte(*byte) => self.begun = true,
+                // A method is a name.
+                Some(byte) if is_token(*byte) => self.begun = true,
                 // No request begins so; a TLS handshake on a plain port, for one.
                 Some(_) => return true,
             }
@@ -190,17 +247,11 @@ impl Scan {
     }
 }
 
-/// Whether a method can begin with `byte` (a token character, RFC 9110 §5.6.2).
-const fn is_method_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.')
-        || matches!(byte, b'^' | b'_' | b'`' | b'|' | b'~')
-}
-
 #[cfg(test)]
 mod tests {
     use std::pin::pin;
 
+    use pingora::protocols::Stream;
     use pingora::protocols::http::ServerSession;
     use proptest::prelude::*;
     use tokio::sync::watch;
@@ -286,7 +337,7 @@ mod tests {
         let (_stop, mut watch) = watch::channel(true);
         let timer = pin!(tokio::time::sleep(Duration::from_secs(60)));
         let stopping = pin!(async { drop(watch.wait_for(|stop| *stop).await) });
-        let mut waits = Waits::new(timer, stopping);
+        let mut waits = Waits::new(timer, stopping, Duration::from_millis(10));
         tokio::io::AsyncWriteExt::write_all(&mut client, b"GET / HTTP/1.1\r\n\r\n")
             .await
             .unwrap();
@@ -297,9 +348,13 @@ mod tests {
             max_bytes: 1024,
         };
         let mut stream: Stream = Box::new(server);
-        assert!(read(&mut stream, patience, &mut waits).await.is_ok());
+        assert!(
+            read(&mut stream, BytesMut::new(), patience, &mut waits)
+                .await
+                .is_ok()
+        );
         assert_eq!(
-            read(&mut stream, patience, &mut waits).await,
+            read(&mut stream, BytesMut::new(), patience, &mut waits).await,
             Err(End::Stopping)
         );
     }
@@ -309,7 +364,7 @@ mod tests {
         let (seconds, started) = (Duration::from_secs, Instant::now());
         let timer = pin!(tokio::time::sleep(seconds(5)));
         let stopping = pin!(std::future::pending());
-        let mut waits = Waits::new(timer, stopping);
+        let mut waits = Waits::new(timer, stopping, Duration::ZERO);
         let (mut client, server) = tokio::io::duplex(256);
         let mut stream: Stream = Box::new(server);
         let patience = |idle| Patience {
@@ -319,15 +374,18 @@ mod tests {
         };
         // Later than the timer, earlier than the timer, and moved by the first byte.
         assert_eq!(
-            read(&mut stream, patience(8), &mut waits).await,
+            read(&mut stream, BytesMut::new(), patience(8), &mut waits).await,
             Err(End::Idle)
         );
         assert_eq!(started.elapsed().as_secs(), 8);
         // Given up before its time, with the timer set to it.
-        let early = tokio::time::timeout(seconds(0), read(&mut stream, patience(60), &mut waits));
+        let early = tokio::time::timeout(
+            seconds(0),
+            read(&mut stream, BytesMut::new(), patience(60), &mut waits),
+        );
         assert!(early.await.is_err());
         assert_eq!(
-            read(&mut stream, patience(2), &mut waits).await,
+            read(&mut stream, BytesMut::new(), patience(2), &mut waits).await,
             Err(End::Idle)
         );
         assert_eq!(started.elapsed().as_secs(), 10);
@@ -335,7 +393,7 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(
-            read(&mut stream, patience(60), &mut waits).await,
+            read(&mut stream, BytesMut::new(), patience(60), &mut waits).await,
             Err(End::Slow)
         );
         assert_eq!(started.elapsed().as_secs(), 13);

@@ -8,6 +8,8 @@
 //!
 //! May import `http`, `log_id`, `telemetry` and `gateway::limits`; only `app` and `cli` build on it.
 
+mod body;
+mod chunks;
 #[cfg(any(test, feature = "testing"))]
 mod ephemeral;
 mod frames;

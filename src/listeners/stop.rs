@@ -1,7 +1,7 @@
 //! What is in flight, and whether it is to end: the state behind an orderly stop.
 //!
 //! In flight is: a TLS handshake, an HTTP/1 connection that is not waiting for its next request
-//! (those end the moment the stop begins), and an HTTP/2 stream.
+//! (those end soon after the stop has begun), and an HTTP/2 stream.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,10 +15,15 @@ use tokio::time::sleep;
 /// the listener closed may not have been counted yet.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// Longer than a way to a client and back, and than its thoughts between two requests of a loop.
+const FAREWELL: Duration = Duration::from_millis(500);
+
 /// What is in flight in this process, and whether it is to end.
 #[derive(Debug)]
 pub struct Stop {
     grace: Duration,
+    /// For those that look at it once an answer.
+    begun: Arc<AtomicBool>,
     sender: watch::Sender<bool>,
     /// Never marked as read, so that each clone of it still notices a stop that has begun.
     unread: watch::Receiver<bool>,
@@ -40,6 +45,7 @@ impl Stop {
         let (sender, unread) = watch::channel(false);
         Arc::new(Self {
             grace,
+            begun: Arc::default(),
             sender,
             unread,
             requested: Notify::new(),
@@ -83,14 +89,26 @@ impl Stop {
         requests.iter().map(|requests| requests.now()).sum()
     }
 
-    /// Stops accepting and ends idle connections; what is in flight goes on.
+    /// Stops accepting and soon ends idle connections; what is in flight goes on.
     pub fn begin(&self) {
+        self.begun.store(true, Ordering::Relaxed);
         self.sender.send_replace(true);
     }
 
     /// Waits for [`Stop::request`].
     pub(super) async fn requested(&self) {
         self.requested.notified().await;
+    }
+
+    /// How long a kept connection stays open after the stop has begun: a client that was told that
+    /// it is kept may have sent its next request already, and is owed the answer.
+    pub(super) fn farewell(&self) -> Duration {
+        FAREWELL.min(self.grace / 2)
+    }
+
+    /// Turns true when the stop begins.
+    pub(super) fn ending(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.begun)
     }
 
     /// Longest time to wait for what is in flight.

@@ -1,5 +1,6 @@
 //! The transport of a guarded connection: fails at once when the connection is cut, when a client
-//! stops reading, or when an HTTP/2 client does not begin to speak or does not end what it began.
+//! stops reading, or when an HTTP/2 client does not begin to speak or does not end what it began; and
+//! hands an HTTP/1 session what belongs to its request alone.
 
 use std::fmt;
 use std::future::Future;
@@ -10,6 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::BytesMut;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::tls::{SslDigest, TlsRef};
 use pingora::protocols::{
@@ -19,22 +21,34 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
+use super::body::Body;
 use super::frames::{Frames, Progress};
 use crate::http::ConnState;
 
 /// Length of the HTTP/2 client connection preface (RFC 9113 §3.4).
 const PREFACE: usize = 24;
 
+/// How an answer begins that changes the protocol, as Pingora writes it.
+const SWITCHING: &[u8] = b"HTTP/1.1 101 ";
+
 type Timer = Pin<Box<Sleep>>;
 
 /// A stream under a [`ConnState`].
 pub(super) struct GuardedStream {
-    inner: Stream,
+    pub(super) inner: Stream,
     conn: Arc<ConnState>,
     write_timeout: Duration,
     /// Runs while the socket takes nothing; made on the first stall only.
     stalled: Option<Timer>,
     http2: Option<Http2>,
+    /// Of the HTTP/1 request that is being served; `None` between requests and on HTTP/2.
+    pub(super) body: Option<Body>,
+    /// Whether that request asks for another protocol.
+    pub(super) upgrades: bool,
+    /// Whether it got it.
+    pub(super) switched: bool,
+    /// Read already and not of that request.
+    pub(super) behind: BytesMut,
 }
 
 /// The deadlines for what an HTTP/2 client has to send whole, which Pingora waits for without end: its
@@ -80,6 +94,10 @@ impl GuardedStream {
             write_timeout,
             stalled: None,
             http2: None,
+            body: None,
+            upgrades: false,
+            switched: false,
+            behind: BytesMut::new(),
         }
     }
 
@@ -135,7 +153,19 @@ impl AsyncRead for GuardedStream {
         let this = &mut *self;
         this.alive()?;
         let before = buf.filled().len();
-        let poll = Pin::new(&mut *this.inner).poll_read(cx, buf);
+        let poll = match this.body {
+            None => Pin::new(&mut *this.inner).poll_read(cx, buf),
+            Some(body) if body.is_done() => this.poll_end(cx, buf),
+            // Nothing behind it is read, so nothing need be kept.
+            Some(Body::Length(left)) => this.poll_some(cx, buf, left).map_ok(|read| {
+                this.body = Some(Body::Length(left.saturating_sub(read as u64)));
+            }),
+            Some(Body::Chunked(mut chunks)) => {
+                let poll = this.poll_chunks(cx, buf, &mut chunks);
+                this.body = Some(Body::Chunked(chunks));
+                poll
+            }
+        };
         if poll.is_pending() {
             this.conn.park_reader(cx.waker());
             this.alive()?;
@@ -154,6 +184,9 @@ impl AsyncWrite for GuardedStream {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.alive()?;
+        if self.upgrades && buf.starts_with(SWITCHING) {
+            self.switched = true;
+        }
         let poll = Pin::new(&mut *self.inner).poll_write(cx, buf);
         self.sent(cx, poll)
     }

@@ -236,6 +236,24 @@ pub(crate) fn chunks(house: &House) -> Vec<Case> {
             Harmless,
         ));
     }
+    for body in [
+        "\r\n\r\n",
+        "   \r\n\r\n",
+        ";x\r\n\r\n",
+        "3;a\nb\r\nabc\r\n0\r\n\r\n",
+        "0;a\n\r\n\r\n",
+        "0 \r\n\r\n",
+        "0\r\nX\r\n\r\n",
+        "0\r\nX : y\r\n\r\n",
+        "0\r\nX: y\nZ: w\r\n\r\n",
+        "0\r\nX: \0\r\n\r\n",
+    ] {
+        cases.push(Case::new(
+            format!("no chunk: {}", body.escape_debug()),
+            post(house, chunked, &format!("{body}{SMUGGLED}")),
+            Refused(400),
+        ));
+    }
     for (name, body) in [
         ("zeros in front", "0005\r\nhello\r\n0\r\n\r\n".to_owned()),
         (

@@ -22,6 +22,7 @@ mod http1;
 mod http2;
 mod recorder;
 mod upstreams;
+mod wire;
 
 use cases::House;
 

@@ -8,7 +8,7 @@ use crate::harness::raw::RawClient;
 use crate::harness::{Gateway, Options};
 
 /// An upstream that answers each request with the next of `answers`, over and over.
-async fn upstream(answers: Vec<Vec<u8>>) -> std::net::SocketAddr {
+pub(crate) async fn upstream(answers: Vec<Vec<u8>>) -> std::net::SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {

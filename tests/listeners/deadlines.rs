@@ -163,6 +163,72 @@ async fn an_endless_header_is_431_with_a_log_id() {
 }
 
 #[tokio::test]
+async fn no_more_of_a_header_is_read_than_the_limit() {
+    let setup = Setup {
+        limits: Limits {
+            max_header_bytes: 2048,
+            ..Limits::default()
+        },
+        ..Setup::default()
+    };
+    let listener = setup.start(router());
+    let of = |length: usize| {
+        let around = "GET / HTTP/1.1\r\nHost: a\r\nX: \r\n\r\n".len();
+        let fill = "x".repeat(length - around);
+        format!("GET / HTTP/1.1\r\nHost: a\r\nX: {fill}\r\n\r\n")
+    };
+    for (length, status) in [(2048, "200"), (2049, "431"), (4096, "431")] {
+        let mut client = Client::connect(listener.address).await;
+        client.send(of(length)).await;
+        let answer = client.answer().await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{length}: {answer}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn requests_sent_ahead_wait_for_their_turn() {
+    let listener = Setup::default().start(router());
+    let post = "POST /echo HTTP/1.1\r\nHost: a\r\n";
+    for (first, rest) in [
+        (format!("{GET}{GET}"), String::new()),
+        (
+            format!("{post}Content-Length: 2\r\n\r\nok{GET}"),
+            String::new(),
+        ),
+        (
+            format!("{post}Content-Length: 2\r\n\r\n"),
+            format!("ok{GET}"),
+        ),
+        (
+            format!(
+                "{post}Transfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\nX: y\r\n\r\n{GET}"
+            ),
+            String::new(),
+        ),
+        (
+            format!("{post}Transfer-Encoding: chunked\r\n\r\n1\r\n"),
+            format!("o\r\n1\r\nk\r\n0\r\n\r\n{GET}"),
+        ),
+    ] {
+        let mut client = Client::connect(listener.address).await;
+        client.send(&first).await;
+        sleep(Duration::from_millis(20)).await;
+        client.send(&rest).await;
+        let both = |text: &str| text.matches("\r\n\r\nok").count() == 2;
+        let answers = client.read_until(both).await;
+        assert_eq!(answers.matches("HTTP/1.1 200 OK").count(), 2, "{answers}");
+        assert_eq!(answers.matches("keep-alive").count(), 2, "{answers}");
+        client
+            .send("GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            .await;
+        assert!(client.rest().await.ends_with("\r\n\r\nok"));
+    }
+}
+
+#[tokio::test]
 async fn one_source_has_so_many_connections_and_no_more() {
     let setup = Setup {
         limits: Limits {

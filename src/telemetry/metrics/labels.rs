@@ -148,8 +148,10 @@ closed_label! {
 }
 
 closed_label! {
-    /// Why an answer that the gateway itself gave is a 5xx.
+    /// Why a request failed: a 5xx that the gateway itself gave, or a request that never came to its end.
     FailureCause {
+        /// The client did not send all of its request.
+        RequestTimeout = "request_timeout",
         /// The upstream cannot be reached, or broke off.
         UpstreamFailed = "upstream_failed",
         /// The upstream was too slow.
@@ -164,6 +166,7 @@ impl FailureCause {
     #[must_use]
     pub const fn of(status: u16) -> Option<Self> {
         match status {
+            408 => Some(Self::RequestTimeout),
             0..500 => None,
             502 => Some(Self::UpstreamFailed),
             504 => Some(Self::UpstreamTimeout),

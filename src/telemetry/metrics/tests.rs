@@ -372,7 +372,7 @@ fn statuses_fall_into_their_class() {
 
 #[test]
 fn failures_of_ours_are_told_from_those_of_upstreams() {
-    let causes: Vec<Option<&str>> = [200, 404, 499, 500, 501, 502, 503, 504, 505]
+    let causes: Vec<Option<&str>> = [200, 404, 408, 499, 500, 501, 502, 503, 504, 505]
         .into_iter()
         .map(|status| FailureCause::of(status).map(FailureCause::as_str))
         .collect();
@@ -384,7 +384,16 @@ fn failures_of_ours_are_told_from_those_of_upstreams() {
     assert_eq!(
         causes,
         [
-            None, None, None, internal, internal, failed, internal, timeout, internal
+            None,
+            None,
+            Some("request_timeout"),
+            None,
+            internal,
+            internal,
+            failed,
+            internal,
+            timeout,
+            internal
         ]
     );
     let metrics = metrics();
