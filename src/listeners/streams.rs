@@ -65,8 +65,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
             .app
             .h2_options()
             .unwrap_or_else(default_h2_options);
-        // Beyond this the parser answers by itself, without a Log ID; the gateway's own limit is lower.
-        let most = self.guard.shared.settings.max_header_read;
+        // Beyond this the parser answers by itself, without a Log ID; the gateway's own limit is half.
+        let most = self.guard.shared.settings.max_header_read.saturating_mul(2);
         options.max_header_list_size(u32::try_from(most).unwrap_or(u32::MAX));
         Some(options)
     }
