@@ -162,4 +162,21 @@ async fn a_demanded_certificate_is_shown() {
     let swapped = keys(&gateway, dir.path(), &swapped, &[]).await;
     assert_eq!(swapped.status.code(), Some(2), "{}", said(&swapped));
     assert!(said(&swapped).contains("--key-file"), "{}", said(&swapped));
+
+    // A key of somebody else's, and a certificate that is none.
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let other = Certificates::make(elsewhere.path());
+    let broken = dir.path().join("broken.pem");
+    let text = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    std::fs::write(&broken, text).expect("a file");
+    let others = other.key.to_str().expect("a path");
+    for (cert, key, why) in [
+        (cert, others, "does not belong to"),
+        (broken.to_str().expect("a path"), key, "broken.pem"),
+    ] {
+        let pair = [&trust[..], &["--cert-file", cert, "--key-file", key]].concat();
+        let refused = keys(&gateway, dir.path(), &pair, &[]).await;
+        assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+        assert!(said(&refused).contains(why), "{}", said(&refused));
+    }
 }

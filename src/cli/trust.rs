@@ -10,6 +10,7 @@ use ureq::tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConf
 use zeroize::Zeroizing;
 
 use super::exit::Failure;
+use crate::listeners::TlsSpec;
 
 /// Files of a connection with TLS.
 #[derive(Clone, Debug, Default)]
@@ -88,9 +89,19 @@ fn certificates(option: &str, path: &Path) -> Result<Vec<Certificate<'static>>, 
 fn client_certificate(cert: &Path, key: &Path) -> Result<ClientCert, Failure> {
     let chain = certificates("--cert-file", cert)?;
     let pem = read("--key-file", key)?;
-    let key = PrivateKey::from_pem(&pem)
+    let private = PrivateKey::from_pem(&pem)
         .map_err(|error| unusable("--key-file", key, &error.to_string()))?;
-    Ok(ClientCert::new_with_certs(&chain, key))
+    // The client panics on a pair that does not fit; a listener would refuse it for the same reasons.
+    let pair = TlsSpec {
+        cert_file: cert.to_path_buf(),
+        key_file: key.to_path_buf(),
+        client_ca_file: None,
+        h2: false,
+    };
+    pair.validate().map_err(|error| {
+        Failure::Usage(format!("cannot use --cert-file and --key-file: {error}"))
+    })?;
+    Ok(ClientCert::new_with_certs(&chain, private))
 }
 
 fn read(option: &str, path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {

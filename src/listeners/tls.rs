@@ -64,8 +64,8 @@ pub enum TlsError {
     },
     /// The key belongs to another certificate.
     #[error(
-        "the key in {} does not belong to the first certificate in {}; put the server's own \
-         certificate first and name its key", .key.display(), .cert.display()
+        "the key in {} does not belong to the first certificate in {}; put the certificate of that \
+         key first, its authorities behind it", .key.display(), .cert.display()
     )]
     Mismatch {
         /// The key file.
