@@ -32,6 +32,7 @@ use pingora::server::ShutdownWatch;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+pub use body::discard;
 pub use connection::ConnState;
 pub use local::LocalApp;
 pub use misframed::Misframed;
@@ -167,7 +168,7 @@ impl Bridge {
         let timeout = self.limits.write_timeout;
         let served = response::write(session, refusal.response(), timeout, None).await;
         if served.complete {
-            body::discard(session).await;
+            discard(session).await;
         }
         served
     }

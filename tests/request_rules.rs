@@ -12,6 +12,7 @@
 
 mod harness;
 
+use std::path::Path;
 use std::time::Duration;
 
 use harness::forge::{PrivateKey, claims_with, encode, good_claims};
@@ -1223,6 +1224,11 @@ async fn a_refusal_keeps_the_connection_when_the_request_was_read_whole() {
 
 /// An answer on HTTP/2 to a request with these fields, as curl shows it: header, then body.
 async fn over_http2(gateway: &Gateway, fields: &[String]) -> String {
+    upload_over_http2(gateway, fields, None).await
+}
+
+/// The same with a file as the body.
+async fn upload_over_http2(gateway: &Gateway, fields: &[String], file: Option<&Path>) -> String {
     let (address, ca) = gateway.h2.clone().expect("a worker on HTTP/2");
     let mut curl = std::process::Command::new("curl");
     curl.args([
@@ -1240,6 +1246,10 @@ async fn over_http2(gateway: &Gateway, fields: &[String]) -> String {
         &format!("localhost:{}:127.0.0.1", address.port()),
     ])
     .args(fields.iter().flat_map(|field| ["--header", field]))
+    .args(
+        file.iter()
+            .flat_map(|file| ["--data-binary".to_owned(), format!("@{}", file.display())]),
+    )
     .arg(format!("https://localhost:{}/hello", address.port()));
     let output = tokio::task::spawn_blocking(move || curl.output().expect("curl")).await;
     let output = output.expect("curl");
@@ -1418,4 +1428,19 @@ async fn what_comes_from_outside_is_logged_escaped_and_an_unverified_kid_not_at_
     );
     let text = gateway.log.text();
     assert!(!text.contains("evil") && !text.contains('\u{1b}'));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_upload_on_http2_gets_its_answer() {
+    let gateway = Gateway::start(Options {
+        h2: true,
+        ..Options::default()
+    })
+    .await;
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), vec![b'x'; 3_000_000]).expect("a file");
+    // An `Expect` of curl's own would have it ask first.
+    let plain = upload_over_http2(&gateway, &["Expect:".to_owned()], Some(file.path())).await;
+    assert!(plain.starts_with("HTTP/2 401"), "{plain}");
+    assert!(plain.contains("log_id"), "{plain}");
 }

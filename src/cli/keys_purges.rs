@@ -104,17 +104,22 @@ fn print_purges(purges: &Value) {
         "NEW TOKEN>",
         "RECOVERED>",
         "FAILURES>",
+        "USED SINCE>",
     ]);
     for purge in list(purges, "purges") {
         let recovery = member(purge, "recovery");
-        table.row([
-            plain(purge, "purge_id").to_owned(),
-            plain(purge, "committed_at").to_owned(),
-            list(purge, "kids").count().to_string(),
-            member(recovery, "affected").to_string(),
-            member(recovery, "got_new_token").to_string(),
-            member(recovery, "recovered").to_string(),
-            member(recovery, "failures").to_string(),
+        let cell = |text: String| (Tone::Plain, text);
+        let uses = number(recovery, "compromised_key_uses").unwrap_or_default();
+        let tone = if uses > 0 { Tone::Bad } else { Tone::Plain };
+        table.toned_row([
+            cell(plain(purge, "purge_id").to_owned()),
+            cell(plain(purge, "committed_at").to_owned()),
+            cell(list(purge, "kids").count().to_string()),
+            cell(member(recovery, "affected").to_string()),
+            cell(member(recovery, "got_new_token").to_string()),
+            cell(member(recovery, "recovered").to_string()),
+            cell(member(recovery, "failures").to_string()),
+            (tone, uses.to_string()),
         ]);
     }
     table.say();

@@ -38,7 +38,10 @@ impl Trust {
         }
         pingora::tls::install_default_crypto_provider();
         let authorities = match &self.ca_file {
-            Some(path) => certificates("--ca-file", path)?,
+            Some(path) => certificates(
+                "the authorities (--ca-file, or listeners.admin.ca_file) in",
+                path,
+            )?,
             None => of_the_system()?,
         };
         let identity = self.identity.as_ref();

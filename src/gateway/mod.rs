@@ -222,7 +222,10 @@ impl ProxyHttp for Gateway {
             error.as_up();
             return Err(error);
         }
-        if response.status.is_informational() {
+        // A final answer before the end of the request ends the connection; `100 Continue` asks for the rest.
+        let is_final = !response.status.is_informational();
+        session.set_close_on_response_before_downstream_finish(is_final);
+        if !is_final {
             return Ok(());
         }
         answer::prepare(session, response);

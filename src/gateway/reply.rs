@@ -10,6 +10,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use serde::Serialize;
 
+use crate::http::discard;
 use crate::log_id::{LOG_ID_FIELD, LogId};
 use crate::token::{Rejection, RouteRules};
 
@@ -103,7 +104,14 @@ impl Reply {
         if !session.is_body_done() {
             session.set_keepalive(None);
         }
-        if self.challenge.is_some() && is_grpc(session.get_header(CONTENT_TYPE)) {
+        self.write(session).await?;
+        discard(session.as_downstream_mut()).await;
+        Ok(())
+    }
+
+    async fn write(&self, session: &mut Session) -> pingora::Result<()> {
+        let is_begun = session.response_written().is_some();
+        if self.has_grpc_form() && !is_begun && is_grpc(session.get_header(CONTENT_TYPE)) {
             // gRPC is spoken over HTTP/2 alone.
             if let ServerSession::H2(h2) = session.as_downstream_mut() {
                 // Through Pingora's own writer the stream would end with an empty DATA frame, and
@@ -122,6 +130,12 @@ impl Reply {
         } else {
             session.write_response_body(Some(body), true).await
         }
+    }
+
+    /// Whether gRPC clients are told in their own terms: refused tokens and bodies. What else fails has
+    /// a status that they translate themselves, and that balancers and metrics should see.
+    const fn has_grpc_form(&self) -> bool {
+        self.challenge.is_some() || matches!(self.status, 400 | 413)
     }
 
     fn header(&self, body_len: usize) -> pingora::Result<ResponseHeader> {
@@ -197,7 +211,7 @@ const fn grpc_status(status: u16) -> &'static str {
     match status {
         400 => "3",
         403 => "7",
-        429 => "8",
+        413 | 429 => "8",
         _ => "16",
     }
 }
@@ -248,8 +262,8 @@ mod tests {
             assert_eq!(is_grpc(Some(&value)), is, "{content_type}");
         }
         assert!(!is_grpc(None));
-        let codes = [400, 401, 403, 429].map(grpc_status);
-        assert_eq!(codes, ["3", "16", "7", "8"]);
+        let codes = [400, 401, 403, 413, 429].map(grpc_status);
+        assert_eq!(codes, ["3", "16", "7", "8", "8"]);
     }
 
     #[test]

@@ -12,8 +12,9 @@ use tokio::time::timeout;
 use super::{BridgeLimits, Misframed};
 
 /// Most of a refused body that is still read, so that the client gets to see the answer: closing
-/// a socket with unread bytes resets it, which may destroy the answer on its way.
-const DISCARD_BYTES: usize = 256 * 1024;
+/// a socket with unread bytes resets it, which may destroy the answer on its way. And some clients of
+/// HTTP/2 drop an answer whose stream is reset behind it. More than what a socket has room for.
+const DISCARD_BYTES: usize = 8 * 1024 * 1024;
 const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// Why a request could not be read.
@@ -97,8 +98,12 @@ async fn read_all(session: &mut ServerSession, max: usize) -> Result<Bytes, Faul
     })
 }
 
-/// Reads on for a bounded while after a refusal.
-pub(super) async fn discard(session: &mut ServerSession) {
+/// Reads on for a bounded while after an answer that the client may get before it has sent all.
+pub async fn discard(session: &mut ServerSession) {
+    if session.is_body_done() || expects_continue(session) {
+        // Who waits to be asked for the body sends none after a final answer.
+        return;
+    }
     let reading = async {
         let mut left = DISCARD_BYTES;
         while let Ok(Some(piece)) = session.read_request_body().await {

@@ -13,6 +13,11 @@ use super::framing::{Fault, Said};
 use super::stream::GuardedStream;
 use crate::http::Misframed;
 
+/// Most that is read of what a client sends ahead, while an earlier request is answered.
+const MOST_AHEAD: usize = 16 * 1024;
+
+const PIECE_AHEAD: usize = 1024;
+
 const BODY: &str = "the request body is malformed";
 
 /// What is still to come of a request body.
@@ -143,17 +148,17 @@ impl GuardedStream {
         if self.switched {
             return Pin::new(&mut *self.inner).poll_read(cx, buf);
         }
-        if !self.behind.is_empty() {
-            return Poll::Pending;
+        // The session's own buffer has room for a byte. Beyond a bound nothing is read, and the end not
+        // noticed: who sends so much ahead is there.
+        while self.behind.len() < MOST_AHEAD {
+            let mut room = [0; PIECE_AHEAD];
+            let mut ahead = ReadBuf::new(&mut room);
+            ready!(Pin::new(&mut *self.inner).poll_read(cx, &mut ahead))?;
+            if ahead.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            self.behind.extend_from_slice(ahead.filled());
         }
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut *self.inner).poll_read(cx, buf))?;
-        let fresh = buf.filled().get(before..).unwrap_or_default();
-        if fresh.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        self.behind.extend_from_slice(fresh);
-        buf.set_filled(before);
         Poll::Pending
     }
 }

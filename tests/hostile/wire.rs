@@ -3,8 +3,11 @@
 
 use std::time::Duration;
 
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
 use crate::cases::House;
 use crate::harness::h2::H2Client;
+use crate::harness::metrics::sum;
 use crate::harness::raw::RawClient;
 use crate::harness::{Gateway, Options, eventually};
 use crate::recorder::Recorder;
@@ -192,4 +195,58 @@ async fn requests_sent_ahead_are_each_judged_and_forwarded() {
     );
     let seen = recorder.take();
     assert_eq!((seen.len(), seen[0].body.len()), (21, 5_000));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_leaves_is_noticed_whatever_it_sent_ahead() {
+    for ahead in ["", "G", "GET /y HTTP/1.1\r\nHost: a\r\n\r\n"] {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = before(silent.local_addr().unwrap()).await;
+        let mut client = RawClient::connect(&gateway.proxy).await;
+        client
+            .send(&format!("GET /x HTTP/1.1\r\nHost: a\r\n\r\n{ahead}"))
+            .await;
+        let (_kept, _) = silent.accept().await.unwrap();
+        let began = std::time::Instant::now();
+        drop(client);
+        eventually("nothing is in flight", || async {
+            let scrape = gateway.scrape().await;
+            (sum(&scrape, "portcullis_http_requests_in_flight", &[]) == 0.0).then_some(())
+        })
+        .await;
+        let limit = Duration::from_millis(900);
+        assert!(
+            began.elapsed() < limit,
+            "{ahead:?}: it waited for the upstream"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_was_asked_for_does_not_cost_the_connection() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = before(listener.local_addr().unwrap()).await;
+    let answering = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        let mut seen = Vec::new();
+        while !seen.ends_with(b"\r\n\r\n") {
+            seen.push(socket.read_u8().await.unwrap());
+        }
+        let go_on = b"HTTP/1.1 100 Continue\r\n\r\n";
+        socket.write_all(go_on).await.unwrap();
+        socket.read_exact(&mut [0; 3]).await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+        socket.write_all(answer).await.unwrap();
+        socket
+    });
+    let mut client = RawClient::connect(&gateway.proxy).await;
+    client
+        .send("POST /x HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n")
+        .await;
+    assert_eq!(client.answer(true).await.unwrap().status, 100);
+    client.send("abc").await;
+    let seen = client.answer(false).await.unwrap();
+    assert_eq!(seen.status, 200);
+    assert_eq!(seen.header("connection"), Some("keep-alive"), "{seen:?}");
+    drop(answering.await);
 }
