@@ -9,10 +9,8 @@ use super::control::lock;
 use super::history::{Call, Fate, History, Outcome, Records, Token};
 use super::json::moment;
 use super::sightings::Sightings;
+use super::stage::PREPUBLISH;
 use super::verdict::Board;
-
-/// `keys.prepublish` of the scratch configuration.
-const PREPUBLISH: Duration = Duration::from_millis(500);
 
 pub(super) fn judge(history: &History, board: &mut Board) {
     let mut calls = Calls::default();

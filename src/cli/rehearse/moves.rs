@@ -11,15 +11,16 @@ use super::calls::{Answer, Caller};
 use super::history::Turn;
 use super::json::{list, moment, number, text};
 use super::sightings;
-use super::stage::{PATIENCE, ROTATE, Stage};
+use super::stage::{PATIENCE, PREPUBLISH, ROTATE, Stage};
 
 /// A plain rotation that this rehearsal caused.
 #[derive(Debug)]
 pub(super) struct Rotated {
     pub(super) answer: Value,
     pub(super) answered: Instant,
-    /// The JWKS fetched right before it.
-    pub(super) jwks_before: Vec<u8>,
+    /// The JWKS fetched right before it; `None` when the answer took so long that the schedule may have
+    /// published the key in between.
+    pub(super) jwks_before: Option<Vec<u8>>,
 }
 
 impl Stage {
@@ -46,6 +47,7 @@ impl Stage {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline && !self.common.control.is_interrupted() {
             self.wait_for_window(caller)?;
+            let asked = Instant::now();
             let jwks_before = caller.jwks()?;
             let answer = caller.admin_post(ROTATE, &json!({}))?;
             let body = answer.json();
@@ -55,7 +57,8 @@ impl Stage {
                     return Ok(Rotated {
                         answer: body,
                         answered: answer.answered,
-                        jwks_before,
+                        jwks_before: (answer.answered.duration_since(asked) < PREPUBLISH)
+                            .then_some(jwks_before),
                     });
                 }
                 // The schedule was faster, or the pending key is too young just now.

@@ -17,6 +17,8 @@ use super::verdict::Board;
 
 /// The idempotency window of the scratch configuration.
 pub(super) const WINDOW: Duration = Duration::from_millis(800);
+/// `keys.prepublish` of the scratch configuration.
+pub(super) const PREPUBLISH: Duration = Duration::from_millis(500);
 /// How long a step waits for what must happen within seconds; loaded machines are slow.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 

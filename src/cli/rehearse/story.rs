@@ -29,14 +29,18 @@ impl Stage {
             text(&rotated.answer, "activated"),
             text(&rotated.answer, "replaced"),
         );
-        let known = listed(&parsed(&rotated.jwks_before));
-        self.board.judge(
-            11,
-            problem(!known.iter().any(|kid| **kid == *new), || {
-                format!("the JWKS right before the rotation lacks the key {new} that it activated")
-            }),
-            "the JWKS right before a rotation held the key that it activated",
-        );
+        if let Some(jwks) = &rotated.jwks_before {
+            let known = listed(&parsed(jwks));
+            self.board.judge(
+                11,
+                problem(!known.iter().any(|kid| **kid == *new), || {
+                    format!(
+                        "the JWKS right before the rotation lacks the key {new} that it activated"
+                    )
+                }),
+                "the JWKS right before a rotation held the key that it activated",
+            );
+        }
         match self.survivors(&[old.into()]) {
             Ok(0) => {}
             Ok(_) => self.board.held(
