@@ -16,6 +16,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use harness::forge::{PrivateKey, claims_with, encode, good_claims};
+use harness::h2::{Ended, H2Client};
 use harness::raw::{Answer, RawClient, exchange};
 use harness::{Gateway, Options, metrics};
 use portcullis::keys::{Algorithm, PublicJwk};
@@ -1443,4 +1444,31 @@ async fn a_refused_upload_on_http2_gets_its_answer() {
     let plain = upload_over_http2(&gateway, &["Expect:".to_owned()], Some(file.path())).await;
     assert!(plain.starts_with("HTTP/2 401"), "{plain}");
     assert!(plain.contains("log_id"), "{plain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_grpc_client_is_told_in_its_own_terms_that_its_body_is_too_large() {
+    let gateway = Gateway::start(Options {
+        h2: true,
+        more: "limits: { max_body_bytes: 1KiB }".to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let (address, ca) = gateway.h2.clone().expect("a worker on HTTP/2");
+    let mut client = H2Client::connect(address, &ca).await;
+    let authorization = format!("Bearer {}", gateway.token().await);
+    for (content_type, status) in [("application/json", 413), ("application/grpc", 200)] {
+        let fields = [
+            ("authorization", authorization.as_str()),
+            ("content-type", content_type),
+        ];
+        let ended = client
+            .request("POST", "/hello", &fields, &[b'x'; 2048])
+            .await;
+        // Trailers alone: the status of gRPC is a header field, and there is no body.
+        let Ended::Answered(found, body) = ended else {
+            panic!("{content_type}: {ended:?}");
+        };
+        assert_eq!((found, body.is_empty()), (status, status == 200));
+    }
 }

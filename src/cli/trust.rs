@@ -38,10 +38,7 @@ impl Trust {
         }
         pingora::tls::install_default_crypto_provider();
         let authorities = match &self.ca_file {
-            Some(path) => certificates(
-                "the authorities (--ca-file, or listeners.admin.ca_file) in",
-                path,
-            )?,
+            Some(path) => certificates("the authorities in", path)?,
             None => of_the_system()?,
         };
         let identity = self.identity.as_ref();

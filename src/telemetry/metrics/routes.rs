@@ -85,7 +85,7 @@ impl RouteFamilies {
             )?,
             failures: to.counters(
                 "request_failures_total",
-                "Requests that failed in the gateway: answers 5xx of its own, and answers that it had to break off.",
+                "Requests that failed in the gateway: answers 408 and 5xx of its own, and answers that it had to break off.",
                 &["route", "cause"],
             )?,
             compromised_key_use: to.counter(
