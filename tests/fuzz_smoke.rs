@@ -15,13 +15,14 @@ use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::{RngAlgorithm, TestRng, TestRunner};
 
-const CASES: u32 = 20_000;
+/// A million over all targets.
+const CASES: u32 = 125_000;
 
 /// Longest time for one input, on a machine that is busy with other things.
 const LONGEST: Duration = Duration::from_secs(5);
 
 /// What the parsers look for, so that mutations meet it more often than by chance.
-const WORDS: [&str; 48] = [
+const WORDS: [&str; 52] = [
     ".",
     "..",
     "=",
@@ -70,6 +71,10 @@ const WORDS: [&str; 48] = [
     "!!int ",
     "${SET}",
     "${",
+    "5\r\nhello\r\n",
+    "0\r\n\r\n",
+    "0\r\nX: y\r\n\r\n",
+    ";x=y\r\n",
 ];
 
 #[derive(Clone, Debug)]
@@ -233,4 +238,9 @@ fn every_target_is_run_here_and_has_a_program_of_its_own() {
         );
         assert!(here.contains(&format!("run(\"{name}\")")), "{name}");
     }
+}
+
+#[test]
+fn chunked_body() {
+    run("chunked_body");
 }

@@ -183,6 +183,62 @@ const fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)
 }
 
+/// The bounds of the coding, for those who check it.
+#[cfg(feature = "testing")]
+#[derive(Clone, Copy, Debug)]
+pub struct ChunkBounds {
+    /// Most digits of a size.
+    pub digits: usize,
+    /// Most bytes behind the size on its line.
+    pub extension: usize,
+    /// Most bytes of all trailers, with a line feed for each.
+    pub trailers: usize,
+}
+
+/// Those in force.
+#[cfg(feature = "testing")]
+pub const CHUNK_BOUNDS: ChunkBounds = ChunkBounds {
+    digits: MAX_DIGITS as usize,
+    extension: MAX_EXTENSION as usize,
+    trailers: MAX_TRAILERS as usize,
+};
+
+/// What was read of a body.
+#[cfg(feature = "testing")]
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReadChunks {
+    /// How many bytes belong to the body.
+    pub taken: usize,
+    /// Its data.
+    pub data: Vec<u8>,
+    /// Whether it has been read to its end.
+    pub is_done: bool,
+}
+
+/// What is read of a body that comes in `pieces`.
+///
+/// # Errors
+/// [`Misframed`] at the first byte that does not belong there.
+#[cfg(feature = "testing")]
+pub fn decode_chunks<'a>(
+    pieces: impl IntoIterator<Item = &'a [u8]>,
+) -> Result<ReadChunks, Misframed> {
+    let mut chunks = Chunks::new();
+    let (mut taken, mut data) = (0, Vec::new());
+    for piece in pieces {
+        let mut piece = piece.to_vec();
+        let (of_body, of_data) = chunks.decode(&mut piece)?;
+        piece.truncate(of_data);
+        taken += of_body;
+        data.extend(piece);
+    }
+    Ok(ReadChunks {
+        taken,
+        data,
+        is_done: chunks.are_done(),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;

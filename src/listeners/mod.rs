@@ -37,6 +37,8 @@ use crate::gateway::limits::Limits;
 use crate::http::{LocalApp, RefusalLog};
 use crate::telemetry::WorkerMetrics;
 
+#[cfg(feature = "testing")]
+pub use chunks::{CHUNK_BOUNDS, ChunkBounds, ReadChunks, decode_chunks};
 #[cfg(any(test, feature = "testing"))]
 pub use ephemeral::{Ephemeral, start_on_ephemeral};
 pub use guard::{GuardSettings, Guarded};

@@ -9,6 +9,8 @@
     reason = "a fuzz target fails by panicking, and its world is complete"
 )]
 
+mod chunked_body;
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -31,11 +33,13 @@ use crate::token::jose::{TokenSigner, install_crypto};
 use crate::token::{MAX_TOKEN_BYTES, Rejection, RouteRules, VerificationKeys, verify};
 use crate::{admin, gateway, issuer};
 
+pub use chunked_body::chunked_body;
+
 /// A name and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 7] = [
+pub const TARGETS: [Target; 8] = [
     ("bearer", bearer),
     ("token", token),
     ("claims", claims),
@@ -43,6 +47,7 @@ pub const TARGETS: [Target; 7] = [
     ("token_request", token_request),
     ("admin_body", admin_body),
     ("path", path),
+    ("chunked_body", chunked_body),
 ];
 
 const ISSUER: &str = "https://issuer.test";

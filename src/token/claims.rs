@@ -8,8 +8,8 @@ use crate::clients::Revocations;
 use crate::clock::Timestamp;
 use crate::keys::LegacyRules;
 
-use super::Rejection;
 use super::strict_json::parse_object;
+use super::{MAX_TOKEN_BYTES, Rejection};
 
 /// Numeric dates beyond the year 9999 are not dates.
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -73,7 +73,7 @@ impl Claims {
     /// [`Rejection::Malformed`] for a missing or wrongly typed claim, [`Rejection::ClaimRule`] for
     /// text that could not be put into a header field, and for an empty `sub` or client.
     pub(super) fn parse(payload: &[u8], is_imported: bool) -> Result<Self, Rejection> {
-        let members = parse_object(payload).ok_or(Rejection::Malformed)?;
+        let members = parse_object(payload, MAX_TOKEN_BYTES).ok_or(Rejection::Malformed)?;
         let optional = |name| match members.contains_key(name) {
             true => text(&members, name).map(Some),
             false => Ok(None),

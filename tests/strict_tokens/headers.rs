@@ -237,7 +237,26 @@ fn parameters(good: &Members) -> Vec<Form> {
         let json = good.clone().with(name, raw).text();
         forms.push(same(format!("an unknown parameter \"{name}\" {raw}"), json));
     }
+    forms.extend(crowds(good));
     forms
+}
+
+/// At the bound of 32 values in a header, three of which are its usual ones, and just beyond.
+fn crowds(good: &Members) -> [Form; 4] {
+    let many = |members: usize| {
+        let with = |header: Members, n: usize| header.with(&format!("x{n}"), "1");
+        (0..members).fold(good.clone(), with).text()
+    };
+    let list = |items: usize| {
+        let items = vec!["1"; items].join(",");
+        good.clone().with("x", format!("[{items}]")).text()
+    };
+    [
+        same("32 values", many(29)),
+        form("33 values", many(30), Refused("malformed")),
+        same("32 values, most in a list", list(28)),
+        form("33 values, most in a list", list(29), Refused("malformed")),
+    ]
 }
 
 fn types(good: &Members) -> Vec<Form> {

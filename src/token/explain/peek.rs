@@ -48,7 +48,12 @@ impl Peek {
             token
         };
         let mut parts = token.split(|byte| *byte == b'.');
-        let mut object = || parse_object(&URL_SAFE_NO_PAD.decode(parts.next()?).ok()?);
+        let mut object = || {
+            parse_object(
+                &URL_SAFE_NO_PAD.decode(parts.next()?).ok()?,
+                MAX_TOKEN_BYTES,
+            )
+        };
         Self {
             header_length: token
                 .iter()
@@ -60,6 +65,11 @@ impl Peek {
             claims: object(),
             parts: token.split(|byte| *byte == b'.').count(),
         }
+    }
+
+    /// How many values are in the header, at all depths together.
+    pub(super) fn header_values(&self) -> usize {
+        self.header.as_ref().map_or(0, values_in)
     }
 
     pub(super) fn kid(&self) -> Option<&str> {
@@ -102,6 +112,19 @@ impl Peek {
             expires_at: date("exp"),
             accepted_until: None,
         }
+    }
+}
+
+/// The depth is bounded by the parser.
+fn values_in(members: &Map<String, Value>) -> usize {
+    members.values().map(|value| 1 + values_below(value)).sum()
+}
+
+fn values_below(value: &Value) -> usize {
+    match value {
+        Value::Object(members) => values_in(members),
+        Value::Array(items) => items.iter().map(|item| 1 + values_below(item)).sum(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => 0,
     }
 }
 

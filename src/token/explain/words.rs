@@ -3,7 +3,7 @@
 mod keys;
 
 use crate::token::claims::is_header_safe;
-use crate::token::compact::MAX_HEADER_BYTES;
+use crate::token::compact::{MAX_HEADER_BYTES, MAX_HEADER_VALUES};
 use crate::token::{MAX_TOKEN_BYTES, Rejection, RouteRules};
 
 use super::peek::Peek;
@@ -238,6 +238,11 @@ impl Case<'_> {
             )
         } else if self.peek.header.is_none() {
             "its header is not one JSON object in base64url without duplicate names".to_owned()
+        } else if self.peek.header_values() > MAX_HEADER_VALUES {
+            format!(
+                "its header has {} values; at most {MAX_HEADER_VALUES} are looked at",
+                self.peek.header_values()
+            )
         } else if self.peek.header_text("kid").is_none() {
             "its header names no key (kid)".to_owned()
         } else if self.peek.claims.is_none() {
