@@ -5,38 +5,33 @@
 //! for. A refused one may cost a little. Memory is bounded: [`MAX_VICTIMS`] pairs of key and
 //! client; failures of clients beyond that are counted without a name.
 
-use std::collections::BTreeMap;
+mod key;
+
 use std::sync::atomic::{
-    AtomicI64, AtomicU64,
+    AtomicU64,
     Ordering::{Relaxed, SeqCst},
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use uuid::Uuid;
 
 use crate::clock::Timestamp;
 use crate::keys::over_time::Counts;
-use crate::keys::recovery::{ClientRecovery, KeyRecoveryRecord, PurgeRecovery};
-use crate::keys::{End, KeySet, Kid, Tombstone};
+use crate::keys::recovery::{KeyRecoveryRecord, PurgeRecovery};
+use crate::keys::{End, KeySet, Tombstone};
 use crate::telemetry::{KeySeries, Metrics};
 
-use super::stolen::Stolen;
-use super::table::{Place, Room, Table};
+use super::table::Room;
+
+pub use key::KeyRecovery;
 
 /// Most pairs of purged key and client remembered; about 8 MiB, also in the store.
 pub const MAX_VICTIMS: usize = 20_000;
 
 /// What is not published is not forgotten earlier: longer than any commit takes.
 const FORGET_AFTER: Duration = Duration::from_secs(3600);
-
-/// States of [`Victim::recovered_at`] beside a moment.
-const WAITING: i64 = 0;
-const NEW: i64 = -1;
-
-/// A moment that has not come.
-const NEVER: i64 = 0;
 
 /// The clients broken by every purge that is remembered.
 #[derive(Debug)]
@@ -54,39 +49,6 @@ struct Shared {
     /// Grows with every change that is worth saving.
     changes: AtomicU64,
     room: Arc<Room>,
-}
-
-/// The clients broken by the end of one key.
-#[derive(Debug)]
-pub struct KeyRecovery {
-    kid: Kid,
-    purge_id: Uuid,
-    died_at: Timestamp,
-    victims: Table<Victim>,
-    /// Signed: two that change at the same time may count in either order.
-    affected: AtomicI64,
-    recovered: AtomicI64,
-    unlisted_failures: AtomicU64,
-    stolen: Stolen,
-    /// Grows with every change of its clients.
-    changes: AtomicU64,
-    /// Since the process started, as is `recoveries`.
-    failures: AtomicU64,
-    recoveries: AtomicU64,
-    /// `None` once the kid lives again and died another death.
-    series: ArcSwapOption<KeySeries>,
-    shared: Arc<Shared>,
-}
-
-/// One client and one purged key; moments in Unix milliseconds.
-#[derive(Debug)]
-struct Victim {
-    first_failure_at: AtomicI64,
-    last_failure_at: AtomicI64,
-    failures: AtomicU64,
-    new_token_at: AtomicI64,
-    recovered_at: AtomicI64,
-    _place: Place,
 }
 
 impl Recovery {
@@ -127,8 +89,7 @@ impl Recovery {
         }
         for key in &**self.keys.load() {
             if key.waiting() > 0 {
-                key.victims
-                    .with(client, |victim| key.renewed(victim, now.as_millis()));
+                key.issued(client, now);
             }
         }
     }
@@ -250,212 +211,10 @@ impl Shared {
     }
 }
 
-impl KeyRecovery {
-    fn new(tombstone: &Tombstone, purge_id: Uuid, shared: &Arc<Shared>) -> Self {
-        let record = KeyRecoveryRecord {
-            kid: tombstone.kid.clone(),
-            purge_id,
-            died_at: tombstone.died_at,
-            unlisted_failures: 0,
-            compromised: None,
-            clients: BTreeMap::new(),
-        };
-        Self::restore(record, Arc::clone(shared))
-    }
-
-    fn restore(record: KeyRecoveryRecord, shared: Arc<Shared>) -> Self {
-        let key = Self {
-            kid: record.kid,
-            purge_id: record.purge_id,
-            died_at: record.died_at,
-            victims: Table::new(),
-            affected: AtomicI64::new(0),
-            recovered: AtomicI64::new(0),
-            unlisted_failures: AtomicU64::new(record.unlisted_failures),
-            stolen: Stolen::of(record.compromised),
-            changes: AtomicU64::new(0),
-            failures: AtomicU64::new(0),
-            recoveries: AtomicU64::new(0),
-            series: ArcSwapOption::empty(),
-            shared,
-        };
-        for (client, of) in record.clients {
-            let place = || Some(Victim::of(&of, key.shared.room.take()?));
-            if key
-                .victims
-                .get_or_insert(&client, |_| true, place)
-                .is_none()
-            {
-                key.unlisted_failures.fetch_add(of.failures, SeqCst);
-                continue;
-            }
-            key.affected.fetch_add(1, SeqCst);
-            if of.recovered_at.is_some() {
-                key.recovered.fetch_add(1, SeqCst);
-            } else {
-                key.shared.waiting.fetch_add(1, SeqCst);
-            }
-        }
-        key
-    }
-
-    /// A request of `client` was refused because of this purge, and for no other reason.
-    pub fn failed(&self, client: &str, now: Timestamp) {
-        let at = now.as_millis();
-        let new = || Some(Victim::new(at, self.shared.room.take()?));
-        if let Some(victim) = self.victims.get_or_insert(client, |_| true, new) {
-            victim.first_failure_at.fetch_min(at, SeqCst);
-            victim.last_failure_at.fetch_max(at, SeqCst);
-            victim.failures.fetch_add(1, SeqCst);
-            match victim.recovered_at.swap(WAITING, SeqCst) {
-                WAITING => {}
-                before => {
-                    self.shared.waiting.fetch_add(1, SeqCst);
-                    if before == NEW {
-                        self.affected.fetch_add(1, SeqCst);
-                    } else {
-                        self.recovered.fetch_sub(1, SeqCst);
-                    }
-                    self.show();
-                }
-            }
-        } else {
-            self.unlisted_failures.fetch_add(1, SeqCst);
-        }
-        self.failures.fetch_add(1, SeqCst);
-        self.changed();
-    }
-
-    /// A token was shown that it signed although it was dead.
-    pub fn used_after_death(&self, now: Timestamp) {
-        self.stolen.used(now);
-        self.changed();
-    }
-
-    fn accepted(&self, client: &str, issued_at: Timestamp, now: Timestamp) {
-        self.victims.with(client, |victim| {
-            let back = victim.recovered_at.compare_exchange(
-                WAITING,
-                now.as_millis().max(1),
-                SeqCst,
-                SeqCst,
-            );
-            if back.is_ok() {
-                self.recovered.fetch_add(1, SeqCst);
-                self.recoveries.fetch_add(1, SeqCst);
-                self.shared.waiting.fetch_sub(1, SeqCst);
-                // It may have had a newer token before its first failure, from another instance;
-                // dates of issue are whole seconds.
-                if issued_at.as_seconds() > self.died_at.as_seconds() {
-                    self.renewed(victim, issued_at.as_millis());
-                }
-                self.show();
-                self.changed();
-            }
-        });
-    }
-
-    fn renewed(&self, victim: &Victim, at: i64) {
-        let first = victim
-            .new_token_at
-            .compare_exchange(NEVER, at.max(1), SeqCst, SeqCst);
-        if first.is_ok() {
-            self.changed();
-        }
-    }
-
-    fn changed(&self) {
-        self.changes.fetch_add(1, SeqCst);
-        self.shared.changed();
-    }
-
-    /// An upper bound while a change is under way.
-    fn waiting(&self) -> u64 {
-        let recovered = self.recovered.load(SeqCst);
-        u64::try_from(self.affected.load(SeqCst).saturating_sub(recovered)).unwrap_or(0)
-    }
-
-    /// Sets the gauges; looks again after, so that the last one to set them sets the last value.
-    fn show(&self) {
-        let Some(series) = &*self.series.load() else {
-            return;
-        };
-        if series.is_shared() {
-            return;
-        }
-        loop {
-            let (affected, recovered) = (self.affected.load(SeqCst), self.recovered.load(SeqCst));
-            series.show_clients(affected, recovered);
-            let again = (self.affected.load(SeqCst), self.recovered.load(SeqCst));
-            if again == (affected, recovered) {
-                return;
-            }
-        }
-    }
-
-    fn record(&self) -> KeyRecoveryRecord {
-        let mut clients = BTreeMap::new();
-        self.victims.for_each(|client, victim| {
-            clients.insert(Arc::clone(client), victim.record());
-        });
-        KeyRecoveryRecord {
-            kid: self.kid.clone(),
-            purge_id: self.purge_id,
-            died_at: self.died_at,
-            unlisted_failures: self.unlisted_failures.load(SeqCst),
-            compromised: self.stolen.record(),
-            clients,
-        }
-    }
-}
-
-impl Drop for KeyRecovery {
-    fn drop(&mut self) {
-        self.shared.waiting.fetch_sub(self.waiting(), SeqCst);
-    }
-}
-
-impl Victim {
-    const fn new(at: i64, place: Place) -> Self {
-        Self {
-            first_failure_at: AtomicI64::new(at),
-            last_failure_at: AtomicI64::new(at),
-            failures: AtomicU64::new(0),
-            new_token_at: AtomicI64::new(NEVER),
-            recovered_at: AtomicI64::new(NEW),
-            _place: place,
-        }
-    }
-
-    fn of(record: &ClientRecovery, place: Place) -> Self {
-        let moment = |at: Option<Timestamp>| at.map_or(NEVER, |at| at.as_millis().max(1));
-        Self {
-            first_failure_at: AtomicI64::new(record.first_failure_at.as_millis()),
-            last_failure_at: AtomicI64::new(record.last_failure_at.as_millis()),
-            failures: AtomicU64::new(record.failures),
-            new_token_at: AtomicI64::new(moment(record.new_token_at)),
-            recovered_at: AtomicI64::new(moment(record.recovered_at)),
-            _place: place,
-        }
-    }
-
-    fn record(&self) -> ClientRecovery {
-        let moment = |at: &AtomicI64| {
-            let at = at.load(SeqCst);
-            (at > 0).then(|| Timestamp::from_millis(at))
-        };
-        ClientRecovery {
-            first_failure_at: Timestamp::from_millis(self.first_failure_at.load(SeqCst)),
-            last_failure_at: Timestamp::from_millis(self.last_failure_at.load(SeqCst)),
-            failures: self.failures.load(SeqCst),
-            new_token_at: moment(&self.new_token_at),
-            recovered_at: moment(&self.recovered_at),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::keys::recovery::CompromisedUses;
 

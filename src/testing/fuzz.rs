@@ -10,30 +10,26 @@
 )]
 
 mod chunked_body;
+mod world;
 
 use std::path::Path;
-use std::sync::LazyLock;
-use std::time::Duration;
 
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, HeaderValue};
 use ring::rand::SystemRandom;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::clients::Revocations;
 use crate::clock::Timestamp;
 use crate::config::Config;
-use crate::keygen::{FixtureKeys, KeyGenerator as _};
+use crate::keys::KeySet;
 use crate::keys::timing::Timing;
-use crate::keys::transition::{self, Order};
-use crate::keys::{Actor, Algorithm, FreshKey, KeySet, SealedPrivate, Trigger};
 use crate::token::explain::{Ground, judge};
-use crate::token::jose::{TokenSigner, install_crypto};
 use crate::token::{MAX_TOKEN_BYTES, Rejection, RouteRules, VerificationKeys, verify};
 use crate::{admin, gateway, issuer};
 
 pub use chunked_body::chunked_body;
+use world::{ISSUER, NOW, WORLD, good_claims};
 
 /// A name and what it runs.
 pub type Target = (&'static str, fn(&[u8]));
@@ -49,9 +45,6 @@ pub const TARGETS: [Target; 8] = [
     ("path", path),
     ("chunked_body", chunked_body),
 ];
-
-const ISSUER: &str = "https://issuer.test";
-const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
 
 /// Endpoints of the admin API with the members of their bodies.
 const BODIES: [(&str, &[&str]); 10] = [
@@ -87,82 +80,6 @@ const BODIES: [(&str, &[&str]); 10] = [
         ],
     ),
 ];
-
-/// Keys and tokens that are the same in every run, but for the signatures of ES256.
-struct World {
-    live: VerificationKeys,
-    live_set: KeySet,
-    /// The same keys after a purge.
-    purged: VerificationKeys,
-    purged_set: KeySet,
-    /// Signs as the active key, whose algorithm is EdDSA.
-    active: TokenSigner,
-    /// A good token by each live key.
-    tokens: Vec<String>,
-}
-
-static WORLD: LazyLock<World> = LazyLock::new(World::new);
-
-impl World {
-    fn new() -> Self {
-        install_crypto();
-        let (stock, rng, timing) = (FixtureKeys::new(), SystemRandom::new(), Timing::default());
-        let fresh = |alg| {
-            let key = stock.generate(alg).expect("a key");
-            let signer = TokenSigner::new(key.kid.clone(), alg, &key.private_pkcs8, &rng);
-            let fresh = FreshKey {
-                kid: key.kid,
-                alg,
-                jwk: key.jwk,
-                sealed: SealedPrivate {
-                    kek: "fuzz".to_owned(),
-                    sealed_at_revision: 0,
-                    data: String::new(),
-                },
-                created_at: NOW,
-            };
-            (fresh, signer.expect("a signer"))
-        };
-        let order = Order {
-            id: Uuid::nil(),
-            trigger: Trigger::Manual,
-            actor: Actor::Scheduler,
-            reason: None,
-            seen_revision: None,
-            claim: None,
-        };
-        let (first, first_signer) = fresh(Algorithm::Es256);
-        let (second, second_signer) = fresh(Algorithm::EdDsa);
-        let (third, third_signer) = fresh(Algorithm::Rs256);
-        let born = NOW.minus(Duration::from_secs(600));
-        let set = transition::bootstrap(ISSUER, first, second, &timing, Actor::Scheduler, born);
-        let set = transition::rotate(&set, third, &order, &timing, NOW).set;
-        let (next, after) = (fresh(Algorithm::EdDsa).0, fresh(Algorithm::EdDsa).0);
-        let dead = transition::purge_all(&set, next, after, &order, &timing, NOW).set;
-        let ready = |set: &KeySet| {
-            VerificationKeys::new(set, timing.leeway, Duration::from_secs(5)).expect("usable keys")
-        };
-        let payload = good_claims().to_string();
-        let tokens = [&first_signer, &second_signer, &third_signer]
-            .map(|signer| signer.sign(payload.as_bytes(), &rng).expect("a token"));
-        Self {
-            live: ready(&set),
-            live_set: set,
-            purged: ready(&dead),
-            purged_set: dead,
-            active: second_signer,
-            tokens: tokens.to_vec(),
-        }
-    }
-}
-
-fn good_claims() -> Value {
-    json!({
-        "iss": ISSUER, "sub": "demo", "client_id": "demo", "aud": "api", "scope": "read write",
-        "jti": "00000000-0000-4000-8000-000000000000",
-        "iat": NOW.as_seconds() - 60, "exp": NOW.as_seconds() + 1800,
-    })
-}
 
 fn route() -> RouteRules {
     RouteRules {
