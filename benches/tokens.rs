@@ -305,7 +305,7 @@ fn hostile(keys: &Keys, dead: &str) -> Vec<(String, String)> {
     let live = keys.set.active.public.kid.as_str();
     let mut tokens = Vec::new();
     // On both sides of the bound of a header, and as long as a token may be.
-    for room in [200, 700, 880, 6000] {
+    for room in [100, 700, 880, 6000] {
         let fillings = [
             (
                 "members",
@@ -317,8 +317,8 @@ fn hostile(keys: &Keys, dead: &str) -> Vec<(String, String)> {
             // As many as may be, as long as they may be together.
             (
                 "long members",
-                (0..28)
-                    .map(|n| format!(r#","{n:0>0$}":"\n""#, (room / 28).saturating_sub(8)))
+                (0..13)
+                    .map(|n| format!(r#","{n:0>0$}":"\n""#, (room / 13).saturating_sub(8)))
                     .collect(),
             ),
             (

@@ -241,7 +241,7 @@ fn parameters(good: &Members) -> Vec<Form> {
     forms
 }
 
-/// At the bound of 32 values in a header, three of which are its usual ones, and just beyond.
+/// At the bound of 16 values in a header, three of which are its usual ones, and just beyond.
 fn crowds(good: &Members) -> [Form; 4] {
     let many = |members: usize| {
         let with = |header: Members, n: usize| header.with(&format!("x{n}"), "1");
@@ -252,10 +252,10 @@ fn crowds(good: &Members) -> [Form; 4] {
         good.clone().with("x", format!("[{items}]")).text()
     };
     [
-        same("32 values", many(29)),
-        form("33 values", many(30), Refused("malformed")),
-        same("32 values, most in a list", list(28)),
-        form("33 values, most in a list", list(29), Refused("malformed")),
+        same("16 values", many(13)),
+        form("17 values", many(14), Refused("malformed")),
+        same("16 values, most in a list", list(12)),
+        form("17 values, most in a list", list(13), Refused("malformed")),
     ]
 }
 
