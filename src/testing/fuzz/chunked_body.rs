@@ -1,6 +1,5 @@
 //! A chunked body, beside a second reading of the same grammar that sees all of it at once.
 
-use crate::http::Misframed;
 use crate::listeners::{CHUNK_BOUNDS, decode_chunks};
 
 /// A body and what follows it on the connection. Its first byte chooses where the rest is cut.
@@ -34,7 +33,7 @@ fn by_the_grammar(input: &[u8]) -> Option<(usize, Vec<u8>)> {
     loop {
         let (line, after) = line(rest)?;
         rest = after;
-        let size = chunk_size(line).ok()?;
+        let size = chunk_size(line)?;
         if size == 0 {
             break;
         }
@@ -67,22 +66,19 @@ fn line(input: &[u8]) -> Option<(&[u8], &[u8])> {
 
 /// `chunk-size [ BWS ";" BWS chunk-ext-name … ]`; what follows the first character of the name may be
 /// any text.
-fn chunk_size(line: &[u8]) -> Result<u64, Misframed> {
+fn chunk_size(line: &[u8]) -> Option<u64> {
     let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit());
     let (size, extension) = line.split_at(digits.count());
-    let size = std::str::from_utf8(size).map_err(|_not_ascii| Misframed)?;
+    let size = std::str::from_utf8(size).ok()?;
     if size.len() > CHUNK_BOUNDS.digits || extension.len() > CHUNK_BOUNDS.extension {
-        return Err(Misframed);
+        return None;
     }
-    let size = u64::from_str_radix(size, 16).map_err(|_no_number| Misframed)?;
     if !extension.is_empty() {
-        let name = extension.trim_ascii_start().strip_prefix(b";");
-        let name = name.ok_or(Misframed)?.trim_ascii_start();
-        if !name.first().is_some_and(is_tchar) || !extension.iter().all(is_text) {
-            return Err(Misframed);
-        }
+        let name = extension.trim_ascii_start().strip_prefix(b";")?;
+        let begins_well = name.trim_ascii_start().first().is_some_and(is_tchar);
+        (begins_well && extension.iter().all(is_text)).then_some(())?;
     }
-    Ok(size)
+    u64::from_str_radix(size, 16).ok()
 }
 
 fn is_tchar(byte: &u8) -> bool {
