@@ -315,6 +315,37 @@ async fn invalidate_ends_what_was_issued_and_what_comes_after_works_at_once_with
     }
 }
 
+/// After a step of the clock that was taken back: a token from that future would be refused until then,
+/// and outlive its key.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_is_dated_far_ahead_of_the_clock() {
+    let gateway = gateway().await;
+    let day = Duration::from_secs(86_400);
+    let now = gateway.clock.now();
+    gateway.clock.advance(day);
+    done(&gateway, CLIENT, "invalidate").await;
+    gateway.clock.set(now);
+    let ask = || async {
+        let answer = gateway
+            .http
+            .post(format!("{}/oauth2/token", gateway.proxy))
+            .basic_auth(CLIENT, Some(SECRET))
+            .form(&[("grant_type", "client_credentials")])
+            .send()
+            .await
+            .expect("an answer");
+        let status = answer.status().as_u16();
+        (status, answer.json::<Value>().await.expect("JSON"))
+    };
+    let (status, answer) = ask().await;
+    assert_eq!(
+        (status, &answer["error"]),
+        (503, &json!("temporarily_unavailable"))
+    );
+    gateway.clock.advance(day);
+    assert_eq!(ask().await.0, 200);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_clock_that_stands_still_is_not_waited_for() {
     let gateway = gateway().await;

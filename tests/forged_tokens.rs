@@ -190,6 +190,27 @@ async fn nothing_that_a_key_of_ours_signed_counts() {
     assert_eq!(denied(&gateway, "key_purged").await, 32.0);
 }
 
+/// Before the schedule retires it, and after: only a thief or a bug can have signed such a token.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_that_outlives_its_key_is_an_error_in_the_log() {
+    let gateway = gateway(TIGHT).await;
+    let key = PrivateKey::active(&gateway);
+    gateway.rotate().await;
+    gateway.clock.advance(Duration::from_secs(2 * 3600));
+    for (times, words) in [(1, "until which its key verifies"), (2, "its retired key")] {
+        assert_eq!(gateway.status(&key.mint(&good_claims(&gateway))).await, 401);
+        assert_eq!(
+            denied(&gateway, "lifecycle_violation").await,
+            f64::from(times)
+        );
+        let log = gateway.log.text();
+        let line = log.lines().find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("{words}: {log}"));
+        assert!(line.contains("\"level\":\"error\""), "{line}");
+        gateway.lifecycle.tick().await.expect("the key retires");
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forgeries_that_name_a_retired_key_count_while_its_signature_is_looked_at() {
     let gateway = gateway(TIGHT).await;

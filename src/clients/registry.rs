@@ -90,8 +90,8 @@ impl ClientRegistry {
             }
         }?;
         if found.is_slow() {
-            self.lock()
-                .insert(id.to_owned(), hmac::sign(&self.proof_key, secret));
+            let tag = hmac::sign(&self.proof_key, secret);
+            self.lock().insert(id.to_owned(), tag);
         }
         Some(Arc::clone(found))
     }
@@ -138,9 +138,9 @@ impl ClientRegistry {
     }
 
     fn is_proven(&self, id: &str, secret: &[u8]) -> bool {
-        self.lock()
-            .get(id)
-            .is_some_and(|tag| hmac::verify(&self.proof_key, secret, tag.as_ref()).is_ok())
+        // Compared outside of the lock: a secret may be long, and all workers share the lock.
+        let tag = self.lock().get(id).copied();
+        tag.is_some_and(|tag| hmac::verify(&self.proof_key, secret, tag.as_ref()).is_ok())
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, hmac::Tag>> {

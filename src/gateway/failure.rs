@@ -190,10 +190,16 @@ fn failure_answer(error: &Error) -> (u16, &'static str) {
         }
         (_, ErrorSource::Upstream) => (502, "the upstream could not be reached or broke off"),
         (
-            ErrorType::ReadError | ErrorType::WriteError | ErrorType::ConnectionClosed,
+            ErrorType::ReadError
+            | ErrorType::WriteError
+            | ErrorType::ConnectionClosed
+            // A stream that its client reset.
+            | ErrorType::H2Error
+            // A client that reads no longer.
+            | ErrorType::WriteTimedout,
             ErrorSource::Downstream,
         ) => (0, ""),
-        (ErrorType::ReadTimedout | ErrorType::WriteTimedout, ErrorSource::Downstream) => SLOW,
+        (ErrorType::ReadTimedout, ErrorSource::Downstream) => SLOW,
         (_, ErrorSource::Downstream) => (400, "the request is malformed"),
         (_, ErrorSource::Internal | ErrorSource::Unset) => {
             (500, "the request could not be handled")

@@ -42,7 +42,7 @@ pub(super) fn join_cookies(request: &mut RequestHeader) -> Result<()> {
 
 /// For a session that no guard made.
 fn address_of(session: &Session) -> Option<HeaderValue> {
-    let address = session.client_addr()?.as_inet()?.ip();
+    let address = session.client_addr()?.as_inet()?.ip().to_canonical();
     HeaderValue::try_from(address.to_string()).ok()
 }
 

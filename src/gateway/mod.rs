@@ -40,6 +40,7 @@ use pingora::{Error, ErrorType, Result};
 
 use crate::telemetry::{CodeClass, RouteMetrics, Step};
 
+use body::BodyCount;
 pub use checks::UpstreamChecks;
 pub use context::RequestContext;
 pub use failure::REASONS;
@@ -158,6 +159,8 @@ impl ProxyHttp for Gateway {
         ctx: &mut RequestContext,
     ) -> Result<Box<HttpPeer>> {
         ctx.tries += 1;
+        // Another try sends the body again, from its start.
+        ctx.body = BodyCount::default();
         ctx.upstream_started = Some(Instant::now());
         let no_endpoint =
             || Error::explain(ErrorType::HTTPStatus(502), "the upstream has no endpoint");

@@ -104,7 +104,10 @@ impl Reply {
         if !session.is_body_done() {
             session.set_keepalive(None);
         }
-        self.write(session).await?;
+        // Pingora does not say on which side its own answers fail.
+        self.write(session)
+            .await
+            .map_err(|error| error.into_down())?;
         discard(session.as_downstream_mut()).await;
         Ok(())
     }

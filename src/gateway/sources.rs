@@ -89,8 +89,16 @@ impl Forgers {
         if !place.holds(key) {
             return None;
         }
-        // A clock that was set back must not prolong anything: never more than an empty bucket.
-        let owed = full_at.saturating_sub(now).min(self.depth);
+        // A clock that was set back must not prolong anything: never more than an empty bucket, and not
+        // for longer either, so that it is remembered.
+        let most = now.saturating_add(self.depth);
+        for (moment, seen) in [(&place.full_at, full_at), (&self.owed_until, owed_until)] {
+            if seen > most {
+                let _changed =
+                    moment.compare_exchange(seen, most, Ordering::AcqRel, Ordering::Relaxed);
+            }
+        }
+        let owed = full_at.min(most).saturating_sub(now);
         let wait = owed.saturating_sub(self.depth.saturating_sub(self.interval));
         (wait > 0).then(|| Duration::from_micros(wait))
     }
@@ -317,8 +325,9 @@ mod tests {
         let (forgers, source) = (forgers(), ip("192.0.2.1"));
         exhaust(&forgers, source, after(3_600_000));
         assert_eq!(forgers.wait(source, T0), Some(Duration::from_millis(500)));
-        forgers.note(source, T0);
         assert_eq!(forgers.wait(source, after(500)), None);
+        assert_eq!(forgers.wait(source, after(5000)), None);
+        assert!(forgers.is_quiet());
     }
 
     #[test]

@@ -45,7 +45,8 @@ impl ConnState {
     pub fn new(peer: Option<SocketAddr>, tls: bool, ending: Arc<AtomicBool>) -> Arc<Self> {
         Arc::new(Self {
             peer,
-            forwarded_for: peer.and_then(|peer| peer.ip().to_string().try_into().ok()),
+            forwarded_for: peer
+                .and_then(|peer| peer.ip().to_canonical().to_string().try_into().ok()),
             tls,
             ending,
             cut: AtomicBool::new(false),
@@ -154,5 +155,18 @@ mod tests {
             .scope(async { ConnState::current() })
             .await;
         assert!(Arc::ptr_eq(&conn, &seen.expect("inside the scope")));
+    }
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_has_its_own_address() {
+        for (peer, address) in [
+            ("[::ffff:192.0.2.1]:1", "192.0.2.1"),
+            ("192.0.2.1:1", "192.0.2.1"),
+            ("[2001:db8::1]:1", "2001:db8::1"),
+        ] {
+            let conn = ConnState::new(peer.parse().ok(), false, Arc::default());
+            let shown = conn.forwarded_for().and_then(|value| value.to_str().ok());
+            assert_eq!(shown, Some(address));
+        }
     }
 }

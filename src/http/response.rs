@@ -12,12 +12,16 @@ use http_body_util::BodyExt;
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::server::ShutdownWatch;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{AnswerNote, ConnState, Hold, Served};
 
 /// Time to tell a client on a broken connection that nothing more comes.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// Time for an answer that a purge waits for, all of it together. Half of what a purge waits, so that
+/// whoever reads nothing cannot keep it waiting.
+const HELD: Duration = Duration::from_secs(1);
 
 /// How the body of an answer is delimited.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -52,6 +56,7 @@ pub(super) async fn write(
     let mut out = Out {
         session,
         write_timeout,
+        until: hold.is_some().then(|| Instant::now() + HELD),
     };
     let sent = match out.header(parts).await {
         Err(Failed) => None,
@@ -93,25 +98,27 @@ struct Failed;
 
 struct Out<'a> {
     session: &'a mut ServerSession,
+    /// For each write.
     write_timeout: Duration,
+    /// For all of them.
+    until: Option<Instant>,
 }
 
 impl Out<'_> {
     async fn header(&mut self, parts: Parts) -> Result<(), Failed> {
         let header = Box::new(ResponseHeader::from(parts));
-        within(
-            self.write_timeout,
-            self.session.write_response_header(header),
-        )
-        .await
+        let limit = self.limit();
+        within(limit, self.session.write_response_header(header)).await
     }
 
     async fn piece(&mut self, piece: Bytes, end: bool) -> Result<(), Failed> {
-        within(
-            self.write_timeout,
-            self.session.write_response_body(piece, end),
-        )
-        .await
+        let limit = self.limit();
+        within(limit, self.session.write_response_body(piece, end)).await
+    }
+
+    fn limit(&self) -> Instant {
+        let limit = Instant::now() + self.write_timeout;
+        self.until.map_or(limit, |until| until.min(limit))
     }
 
     async fn body(
@@ -177,10 +184,10 @@ async fn stopped(stopping: Option<&mut ShutdownWatch>) {
 }
 
 async fn within<T>(
-    limit: Duration,
+    limit: Instant,
     write: impl Future<Output = pingora::Result<T>>,
 ) -> Result<(), Failed> {
-    match timeout(limit, write).await {
+    match timeout_at(limit, write).await {
         Ok(Ok(_)) => Ok(()),
         _ => Err(Failed),
     }

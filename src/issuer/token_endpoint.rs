@@ -190,6 +190,17 @@ async fn issue(
     let not_before = view.revocations().not_before(&client.id);
     if let Some(not_before) = not_before {
         wait_until(&*parts.clock, not_before).await;
+        // Only after a step of the clock that was taken back. A token dated so far ahead would be
+        // refused until then, and outlive its key.
+        if not_before > parts.clock.now().plus(PATIENCE) {
+            return Err(Refusal {
+                claimed_client: Some(client.id.clone()),
+                ..Refusal::new(
+                    TokenError::TemporarilyUnavailable,
+                    "the client's tokens are invalid up to a moment that is still to come; see the gateway's clock",
+                )
+            });
+        }
     }
     let began = Instant::now();
     loop {
@@ -241,7 +252,7 @@ async fn issue(
 
 /// Tokens are dated in whole seconds, so those of the second in which others were invalidated are
 /// refused with them: the next ones wait for the next second. A clock that is further behind, or
-/// stands still, is not waited for.
+/// stands still, is not waited for any longer.
 async fn wait_until(clock: &dyn Clock, moment: Timestamp) {
     let give_up = tokio::time::Instant::now() + PATIENCE;
     loop {

@@ -83,10 +83,12 @@ impl GuardedStream {
         Ok(())
     }
 
-    /// From here on reads have no end; what was read behind the request is handed out.
-    pub(super) fn end_request(&mut self) -> BytesMut {
-        self.body = None;
-        std::mem::take(&mut self.behind)
+    /// From here on reads have no end; what was read behind the request is handed out. `None` when the
+    /// request has not been read to its end: what follows is its body, and must not be taken for
+    /// another request.
+    pub(super) fn end_request(&mut self) -> Option<BytesMut> {
+        let is_over = self.body.take().is_none_or(|body| body.is_done());
+        is_over.then(|| std::mem::take(&mut self.behind))
     }
 
     /// Reads so many bytes at most, and says how many came.

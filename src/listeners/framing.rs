@@ -23,6 +23,15 @@ const NAME: &str = "the request has a field name that is far too long";
 /// Status and rule of a header that is refused.
 pub(super) type Fault = (StatusCode, &'static str);
 
+/// A method that no listener knows, in any version of HTTP.
+pub(super) const CONNECT: Fault = (
+    StatusCode::METHOD_NOT_ALLOWED,
+    "the method CONNECT is not allowed",
+);
+
+/// Those that they know, as `Allow` names them.
+pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 /// Longest name that the library behind Pingora's parser takes.
 const MAX_NAME: usize = 65_535;
 

@@ -31,6 +31,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
+use super::framing::METHODS;
 use super::head::{self, End, Patience, Waits};
 use super::sources::Sources;
 use super::stop::{Requests, Stop};
@@ -42,8 +43,6 @@ use crate::telemetry::WorkerMetrics;
 
 /// A client that takes nothing for so long has no use for the rest.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-
-const ALLOW: &str = "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n";
 
 const TOO_LARGE: (StatusCode, &str) = (
     StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -153,7 +152,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         let mut waits = Waits::new(timer, stopping, self.stop().farewell());
         let mut settings = None;
         loop {
-            let behind = stream.end_request();
+            let Some(behind) = stream.end_request() else {
+                return;
+            };
             let mut head = match head::read(&mut *stream, behind, patience, &mut waits).await {
                 Ok(head) => head,
                 Err(End::TooLarge) => return self.refuse(stream, conn.peer(), TOO_LARGE).await,
@@ -215,16 +216,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
         (self.shared.refusals)(&refusal);
         let body = refusal.problem();
         let mut answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{}",
+            "HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n",
             body.len(),
+        );
+        if status == StatusCode::METHOD_NOT_ALLOWED {
             // RFC 9110 section 15.5.6 demands it.
-            if status == StatusCode::METHOD_NOT_ALLOWED {
-                ALLOW
-            } else {
-                ""
-            }
-        )
-        .into_bytes();
+            answer.push_str(&format!("Allow: {METHODS}\r\n"));
+        }
+        let mut answer = answer.into_bytes();
         for (name, value) in refusal.response().headers() {
             answer.extend_from_slice(name.as_str().as_bytes());
             answer.extend_from_slice(b": ");

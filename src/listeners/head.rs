@@ -180,10 +180,9 @@ fn judge(head: &[u8]) -> Result<(usize, usize, Said), Fault> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut []);
     match request.parse_with_uninit_headers(head, &mut fields) {
-        Ok(httparse::Status::Complete(_)) if request.method == Some("CONNECT") => Err((
-            StatusCode::METHOD_NOT_ALLOWED,
-            "the method CONNECT is not allowed",
-        )),
+        Ok(httparse::Status::Complete(_)) if request.method == Some("CONNECT") => {
+            Err(framing::CONNECT)
+        }
         Ok(httparse::Status::Complete(length)) => {
             let blank = |byte: &&u8| matches!(**byte, b'\r' | b'\n');
             let method = request.method.map_or(0, str::len);

@@ -4,18 +4,23 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use http::StatusCode;
+use http::header::ALLOW;
+use http::{HeaderValue, Method, StatusCode};
 use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream};
 use pingora::http::ResponseHeader;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 
+use super::framing::{CONNECT, METHODS};
 use super::guard::Guarded;
 use super::stop::Token;
 use crate::http::{ConnState, Refusal};
 
-const FULL: &str = "this server has no room for another request now; try again later";
+const FULL: (StatusCode, &str) = (
+    StatusCode::SERVICE_UNAVAILABLE,
+    "this server has no room for another request now; try again later",
+);
 
 /// The streams of one HTTP/2 connection. Pingora drives the connection and calls this for each.
 pub(super) struct Streams<A> {
@@ -28,11 +33,21 @@ impl<A> Streams<A> {
         Self { guard, conn }
     }
 
-    /// Answers a stream for which there is no room.
-    async fn refuse(&self, mut session: ServerSession) {
-        let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, FULL, self.conn.peer());
+    /// Answers a stream that no application gets to see.
+    async fn refuse(
+        &self,
+        mut session: ServerSession,
+        (status, cause): (StatusCode, &'static str),
+    ) {
+        let refusal = Refusal::new(status, cause, self.conn.peer());
         (self.guard.shared.refusals)(&refusal);
-        let (parts, _body) = refusal.response().into_parts();
+        let (mut parts, _body) = refusal.response().into_parts();
+        if status == StatusCode::METHOD_NOT_ALLOWED {
+            // RFC 9110 section 15.5.6 demands it.
+            parts
+                .headers
+                .insert(ALLOW, HeaderValue::from_static(METHODS));
+        }
         let header = Box::new(ResponseHeader::from(parts));
         if session.write_response_header(header).await.is_ok() {
             // Whoever is gone needs no answer.
@@ -53,9 +68,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Streams<A> {
         let _busy: Token = self.guard.stop().busy();
         session.set_write_timeout(Some(self.guard.shared.settings.write_timeout));
         let Some(_place) = self.guard.sources.admit_stream() else {
-            self.refuse(session).await;
+            self.refuse(session, FULL).await;
             return None;
         };
+        // Pingora's own answer to it has no Log ID.
+        if session.req_header().method == Method::CONNECT {
+            self.refuse(session, CONNECT).await;
+            return None;
+        }
         self.guard.request(session, &self.conn, shutdown).await
     }
 

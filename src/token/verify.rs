@@ -208,6 +208,9 @@ impl<'k> Case<'k, '_> {
             Err(rejection) => Err(Refused {
                 kid: Some(&key.kid),
                 client_id: Some(claims.client_id.clone()),
+                alarm: rejection
+                    .is_alarm()
+                    .then_some("a token outlived the time until which its key verifies"),
                 cached: Some(cached),
                 ..Refused::unnamed(rejection)
             }),

@@ -238,6 +238,15 @@ pub(crate) struct H2Case {
     pub(crate) verdict: Verdict,
 }
 
+/// What Pingora answers 400 without a body while it makes a stream a request, before anybody is asked.
+const BY_PINGORA: [&str; 5] = [
+    "no authority and no host",
+    "an authority with a user",
+    "a host that says something else",
+    "an authority that says something else",
+    "two hosts",
+];
+
 /// Of a malformed request a reset of the stream is as good as a refusal (RFC 9113 §8.1.1).
 fn judge_h2(case: &H2Case, ended: &Ended, seen: &[Seen]) -> Result<(), String> {
     for request in seen {
@@ -246,6 +255,12 @@ fn judge_h2(case: &H2Case, ended: &Ended, seen: &[Seen]) -> Result<(), String> {
     let status = ended.status();
     if status >= 500 {
         return Err(format!("a failure of ours: {status}"));
+    }
+    if let Ended::Answered(400.., body) = ended {
+        let problem: Value = serde_json::from_slice(body).unwrap_or_default();
+        if problem["log_id"].is_null() != BY_PINGORA.contains(&case.name) {
+            return Err("a Log ID: only where no hook of ours is asked there is none".to_owned());
+        }
     }
     match case.verdict {
         Verdict::Refused(_) if !seen.is_empty() => Err("it reached the upstream".to_owned()),

@@ -20,6 +20,7 @@ mod bodies;
 mod cases;
 mod http1;
 mod http2;
+mod leaving;
 mod recorder;
 mod upstreams;
 mod wire;
