@@ -142,13 +142,19 @@ impl ProxyHttp for Gateway {
         &self,
         _session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut RequestContext,
     ) -> Result<()> {
-        if let Some(piece) = body.as_ref().filter(|piece| !piece.is_empty()) {
-            let most = self.parts.limits.max_body_bytes;
-            let started = ctx.started;
-            ctx.body.take(piece.len(), || started.elapsed(), most)?;
+        match body {
+            // A stream of HTTP/2 that ends with an empty frame. Pingora would write it as a chunk, which
+            // is the last one, and then the last chunk: the upstream would take that for a request.
+            Some(piece) if piece.is_empty() && end => *body = None,
+            Some(piece) if !piece.is_empty() => {
+                let most = self.parts.limits.max_body_bytes;
+                let started = ctx.started;
+                ctx.body.take(piece.len(), || started.elapsed(), most)?;
+            }
+            _ => {}
         }
         ctx.check_not_purged()
     }

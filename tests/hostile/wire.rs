@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::cases::House;
-use crate::harness::h2::H2Client;
+use crate::harness::h2::{DATA, END_HEADERS, END_STREAM, Ended, H2Client, HEADERS, block, frame};
 use crate::harness::metrics::sum;
 use crate::harness::raw::RawClient;
 use crate::harness::{Gateway, Options, eventually};
@@ -195,6 +195,77 @@ async fn requests_sent_ahead_are_each_judged_and_forwarded() {
     );
     let seen = recorder.take();
     assert_eq!((seen.len(), seen[0].body.len()), (21, 5_000));
+}
+
+/// Whatever the frames of a body are, what reaches the upstream has one end. A byte behind it would be
+/// the next request on that connection, and its answer somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_http2_ends_once_however_its_frames_end() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let gateway = before(listener.local_addr().unwrap()).await;
+    let (address, ca) = gateway.h2.clone().unwrap();
+    let mut client = H2Client::connect(address, &ca).await;
+    let (ask, mut asked) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        loop {
+            // Up to the last chunk; what comes behind it stays unread, for the next request.
+            let mut request = Vec::new();
+            while !request.ends_with(b"\r\n0\r\n\r\n") {
+                request.push(socket.read_u8().await.unwrap());
+            }
+            let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+            socket.write_all(answer).await.unwrap();
+            ask.send(String::from_utf8(request).unwrap()).await.unwrap();
+        }
+    });
+    for method in ["POST", "PUT", "GET"] {
+        for (pieces, body) in [
+            (vec!["abc", ""], "3\r\nabc\r\n0\r\n\r\n"),
+            (vec!["abc", "", ""], "3\r\nabc\r\n0\r\n\r\n"),
+            (vec!["", "abc"], "3\r\nabc\r\n0\r\n\r\n"),
+            (vec!["abc", "", "def"], "3\r\nabc\r\n3\r\ndef\r\n0\r\n\r\n"),
+            (vec![""], "0\r\n\r\n"),
+            (vec!["", ""], "0\r\n\r\n"),
+        ] {
+            let stream = client.stream();
+            let head = block(&[
+                (":method", method),
+                (":scheme", "https"),
+                (":path", "/x"),
+                (":authority", "localhost"),
+            ]);
+            // Each frame is read by itself.
+            client
+                .send(&frame(HEADERS, END_HEADERS, stream, &head))
+                .await;
+            for (number, piece) in pieces.iter().enumerate() {
+                let end = if number + 1 == pieces.len() {
+                    END_STREAM
+                } else {
+                    0
+                };
+                client
+                    .send(&frame(DATA, end, stream, piece.as_bytes()))
+                    .await;
+                tokio::task::yield_now().await;
+            }
+            let ended = client.ended(stream).await;
+            assert_eq!(
+                ended,
+                Ended::Answered(200, b"ok".to_vec()),
+                "{method} {pieces:?}"
+            );
+            let request = asked.recv().await.unwrap();
+            assert!(
+                request.starts_with(method),
+                "{method} {pieces:?}: {request:?}"
+            );
+            let (_, sent) = request.split_once("\r\n\r\n").unwrap();
+            let data = |text: &str| text.replace("3\r\nabc\r\n3\r\ndef", "6\r\nabcdef");
+            assert_eq!(data(sent), data(body), "{method} {pieces:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
