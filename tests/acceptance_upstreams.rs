@@ -114,8 +114,26 @@ async fn an_upstream_behind_tls_is_reached_only_when_its_certificate_is_trusted(
         (status, body.as_str()),
         (200, "real nginx https sub= token=\n")
     );
-    assert_eq!(get("/wrong_ca").await.0, 502);
-    assert_eq!(get("/wrong_name").await.0, 502);
+    for (path, cause) in [
+        ("/wrong_ca", "invalid peer certificate: BadSignature"),
+        (
+            "/wrong_name",
+            "invalid peer certificate: certificate not valid for name",
+        ),
+    ] {
+        let (status, body) = get(path).await;
+        assert_eq!(status, 502);
+        let problem: serde_json::Value = serde_json::from_str(&body).expect("a problem");
+        let log_id = problem["log_id"].as_str().expect("a Log ID");
+        let line = eventually("the line of the failure", || async {
+            let log = std::fs::read_to_string(gateway.log_path()).unwrap_or_default();
+            log.lines()
+                .find(|line| line.contains(log_id))
+                .map(str::to_owned)
+        })
+        .await;
+        assert!(line.contains(cause), "{path}: {line}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -153,6 +153,8 @@ const ISSUER: &[Bad] = &[
     bad("http://127.0.0.1:8080\n", "https://a.test#x\n", "issuer.url", 7, Some("https://a.test#x"), "without user, query, fragment"),
     bad("http://127.0.0.1:8080\n", "https://me:hunter2@a.test\n", "issuer.url", 7, Some("(not shown, it holds an `@`)"), "without user, query, fragment"),
     bad("http://127.0.0.1:8080\n", "https://a.test/x/../y\n", "issuer.url", 7, Some("https://a.test/x/../y"), "dot segments"),
+    bad("http://127.0.0.1:8080\n", "https://a.test/x/:y\n", "issuer.url", 7, Some("https://a.test/x/:y"), "absolute http or https URL"),
+    bad("http://127.0.0.1:8080\n", "https://a.test/*y\n", "issuer.url", 7, Some("https://a.test/*y"), "absolute http or https URL"),
     bad("http://127.0.0.1:8080\n", "https://A.test\n", "issuer.url", 7, Some("https://A.test"), "absolute http or https URL"),
     bad("http://127.0.0.1:8080\n", "https://a.test:0\n", "issuer.url", 7, Some("https://a.test:0"), "absolute http or https URL"),
     bad("audience: [api]", "audience: []", "issuer.audience", 8, None, "a token needs an audience"),

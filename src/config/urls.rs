@@ -40,6 +40,12 @@ pub(super) fn issuer_url(text: &str) -> Result<String, Broken> {
     }
     if !path.is_empty() {
         canonical_path(path)?;
+        let has_meaning = |segment: &str| segment.starts_with([':', '*']);
+        if path.split('/').any(has_meaning) || path.contains(['{', '}']) {
+            return wrong(
+                "begin no segment of its path with `:` or `*`, and leave out `{` and `}`: they stand for others in the paths of its endpoints",
+            );
+        }
     }
     Ok(text.to_owned())
 }

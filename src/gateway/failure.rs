@@ -127,13 +127,7 @@ impl Gateway {
                 )
                 .field("endpoints_tried", ctx.tries)
                 .field("error", cause.map(|error| error.etype().as_str()))
-                // The innermost cause: the layers around it would fill the line.
-                .outside(
-                    "cause",
-                    cause
-                        .map(|error| error.root_cause().to_string())
-                        .unwrap_or_default(),
-                )
+                .outside("cause", cause.map(cause_of).unwrap_or_default())
                 .outside("method", session.req_header().method.as_str())
                 .outside("path", session.req_header().uri.path())
                 .field("peer", session.client_addr().map(ToString::to_string))
@@ -144,6 +138,33 @@ impl Gateway {
             return Ok(());
         }
         Reply::plain(status, detail, log_id).send(session).await
+    }
+}
+
+/// The innermost cause: the layers around it would fill the line.
+fn cause_of(error: &Error) -> String {
+    let root = error.root_cause();
+    // What went wrong in a handshake or took too long Pingora tells in its own words alone, and keeps
+    // the address of our socket in the place of the cause.
+    let is_cause =
+        root.downcast_ref::<Error>().is_none() && !root.to_string().starts_with("local address ");
+    let mut words = error.context.as_ref();
+    let mut layer = error;
+    while let Some(inner) = layer
+        .cause
+        .as_ref()
+        .and_then(|cause| cause.downcast_ref::<Box<Error>>())
+    {
+        words = inner.context.as_ref().or(words);
+        layer = inner;
+    }
+    match words {
+        Some(words) if !is_cause => {
+            let words = words.as_str();
+            let (_, words) = words.rsplit_once("cause: ").unwrap_or(("", words));
+            words.to_owned()
+        }
+        _ => root.to_string(),
     }
 }
 

@@ -235,9 +235,10 @@ impl ProxyHttp for Gateway {
         let is_final = !response.status.is_informational();
         session.set_close_on_response_before_downstream_finish(is_final);
         if !is_final {
+            answer::inform(response);
             return Ok(());
         }
-        answer::prepare(session, response);
+        answer::prepare(session, response)?;
         let now = Instant::now();
         ctx.answered = Some(now);
         self.note_answer(ctx);
