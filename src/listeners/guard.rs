@@ -24,6 +24,7 @@ use pingora::apps::{
 };
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
+use pingora::protocols::http::date::get_cached_date;
 use pingora::protocols::l4::stream::Stream as TcpStream;
 use pingora::protocols::{ALPN, Stream};
 use pingora::server::ShutdownWatch;
@@ -224,6 +225,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Guarded<A> {
             answer.push_str(&format!("Allow: {METHODS}\r\n"));
         }
         let mut answer = answer.into_bytes();
+        // RFC 9110 section 6.6.1 demands it.
+        answer.extend_from_slice(b"Date: ");
+        answer.extend_from_slice(get_cached_date().as_bytes());
+        answer.extend_from_slice(b"\r\n");
         for (name, value) in refusal.response().headers() {
             answer.extend_from_slice(name.as_str().as_bytes());
             answer.extend_from_slice(b": ");

@@ -152,6 +152,9 @@ impl House {
         }
         for refusal in finals.iter().filter(|answer| answer.status >= 400) {
             self.has_one_line(refusal)?;
+            if refusal.header("date").is_none() {
+                return Err("no Date".to_owned());
+            }
             if refusal.body.contains(&self.token[self.token.len() - 40..]) {
                 return Err("the answer repeats the token".to_owned());
             }
