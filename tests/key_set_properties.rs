@@ -373,7 +373,7 @@ fn order(trigger: Trigger) -> Order {
         id: Uuid::new_v4(),
         trigger,
         actor: Actor::Admin("test".to_owned()),
-        reason: None,
+        reason: Some("a test".to_owned()),
         seen_revision: None,
         claim: None,
     }
@@ -739,9 +739,49 @@ fn the_revision_grows_by_one_with_every_change_and_names_its_event() {
             Did::Nothing | Did::Unchanged(_) | Did::Refused(_) => None,
         };
         prop_assert!(event.is_none_or(|event| event == after.last_event.event));
+        if matches!(step.did, Did::Rotated | Did::Purged) {
+            let record = &after.last_event;
+            prop_assert!(record.event_id.is_some() && record.at == step.world.now);
+            let is_scheduled = record.actor == Actor::Scheduler;
+            prop_assert!(is_scheduled || record.reason.as_deref() == Some("a test"));
+        }
         prop_assert!(after.high_water_time >= before.high_water_time);
         Ok(())
     });
+}
+
+#[test]
+fn a_recovered_key_set_is_a_revision_of_its_own() {
+    let mut world = World::new(timing(1));
+    let (before, later) = (world.set.clone(), world.now.plus(Duration::from_secs(60)));
+    for keep in [None, Some(&[] as &[Kid])] {
+        let fresh = (world.fresh(), world.fresh());
+        let order = order(Trigger::Manual);
+        let after = transition::recover(&before, 7, keep, fresh, &order, &world.timing, later);
+        assert_eq!(after.revision, 8, "above what is known to have been stored");
+        assert_eq!(after.high_water_time, later);
+        let record = &after.last_event;
+        assert_eq!((record.revision, record.at), (8, later));
+        assert_eq!(record.event, Event::Recover);
+        assert_eq!(record.event_id, Some(order.id));
+        assert_eq!(record.reason.as_deref(), Some("a test"));
+        let survives = keep.is_some();
+        assert_eq!(kids(&before).is_subset(&kids(&after)), survives);
+        assert_eq!(kids(&before).is_disjoint(&kids(&after)), !survives);
+    }
+}
+
+#[test]
+fn a_kid_is_at_most_128_printable_characters() {
+    let longest = "k".repeat(128);
+    for good in ["k", "a/b+c=", "~!#", &longest] {
+        assert_eq!(good.parse::<Kid>().expect("a kid").as_str(), good);
+    }
+    let too_long = ["k".repeat(129), "k".repeat(1000)];
+    let bad = ["", "a b", "a\"b", "a\\b", "\u{e9}", "a\n", "\u{7f}"];
+    for bad in bad.into_iter().chain(too_long.iter().map(String::as_str)) {
+        assert!(bad.parse::<Kid>().is_err(), "{bad:?}");
+    }
 }
 
 #[test]
