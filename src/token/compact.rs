@@ -29,9 +29,10 @@ pub(super) const MAX_HEADER_BYTES: usize = 1024;
 /// a tenth of a microsecond or two before a signature vouches for it.
 pub(super) const MAX_HEADER_VALUES: usize = 16;
 
-/// The three segments of a compact JWS (RFC 7515 §3.1) with the decoded payload.
+/// The three segments of a compact JWS (RFC 7515 §3.1) with the decoded header and payload.
 pub(super) struct Compact<'a> {
     pub(super) header: &'a str,
+    pub(super) header_json: Vec<u8>,
     pub(super) payload: Vec<u8>,
     pub(super) signature: &'a str,
     pub(super) signed: &'a [u8],
@@ -49,17 +50,21 @@ impl<'a> Compact<'a> {
         if header.len() > MAX_HEADER_SEGMENT {
             return Err(Rejection::Malformed);
         }
-        let decoded = URL_SAFE_NO_PAD.decode(payload);
+        let decode = |segment: &str| URL_SAFE_NO_PAD.decode(segment);
         // Strict base64url everywhere before any key is looked up; a stray dot is not base64url.
-        let strict = is_strict_base64url(header) && is_strict_base64url(signature);
-        match decoded {
-            Ok(payload) if strict && !payload.is_empty() => Ok(Self {
-                header,
-                payload,
-                signature,
-                signed: signed.as_bytes(),
-                whole: token,
-            }),
+        match (decode(header), decode(payload)) {
+            (Ok(header_json), Ok(payload))
+                if !payload.is_empty() && is_strict_base64url(signature) =>
+            {
+                Ok(Self {
+                    header,
+                    header_json,
+                    payload,
+                    signature,
+                    signed: signed.as_bytes(),
+                    whole: token,
+                })
+            }
             _ => Err(Rejection::Malformed),
         }
     }
@@ -79,8 +84,8 @@ pub(super) struct Header {
 }
 
 impl Header {
-    pub(super) fn parse(segment: &str) -> Result<Self, Rejection> {
-        let (alg, members) = Self::members(segment)?;
+    pub(super) fn parse(json: &[u8]) -> Result<Self, Rejection> {
+        let (alg, members) = Self::members(json)?;
         let typ = members
             .get("typ")
             .and_then(Value::as_str)
@@ -97,11 +102,8 @@ impl Header {
     }
 
     /// The strict object with an algorithm of ours and nothing forbidden.
-    pub(super) fn members(segment: &str) -> Result<(Algorithm, Map<String, Value>), Rejection> {
-        let json = URL_SAFE_NO_PAD
-            .decode(segment)
-            .map_err(|_not_base64url| Rejection::Malformed)?;
-        let members = parse_object(&json, MAX_HEADER_VALUES).ok_or(Rejection::Malformed)?;
+    pub(super) fn members(json: &[u8]) -> Result<(Algorithm, Map<String, Value>), Rejection> {
+        let members = parse_object(json, MAX_HEADER_VALUES).ok_or(Rejection::Malformed)?;
         let alg = text(&members, "alg")?
             .parse::<Algorithm>()
             .map_err(|_other| Rejection::AlgNotAllowed)?;

@@ -219,7 +219,7 @@ impl<'k> Case<'k, '_> {
 
     /// A token whose header no live key mints: one of an imported key, or to be refused.
     fn verify_parsed(&self, compact: &Compact<'_>) -> Result<Accepted<'k>, Refused<'k>> {
-        let header = Header::parse(compact.header).map_err(Refused::unnamed)?;
+        let header = Header::parse(&compact.header_json).map_err(Refused::unnamed)?;
         let named = self.keys.by_kid(&header.kid);
         let is_legacy = named
             .and_then(|key| key.legacy().map(|legacy| legacy.is_typ(&header.typ)))

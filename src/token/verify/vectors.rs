@@ -21,7 +21,7 @@ pub fn judge(
     let verifier = SignatureVerifier::new(alg, jwk)?;
     let verdict = || {
         let compact = Compact::split(token)?;
-        let (named, _members) = Header::members(compact.header)?;
+        let (named, _members) = Header::members(&compact.header_json)?;
         if named != alg {
             Err(Rejection::AlgNotAllowed)
         } else if verifier.verifies(compact.signed, compact.signature) {
