@@ -4,10 +4,11 @@
 
 mod harness;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use harness::forge::{PrivateKey, claims_with, good_claims};
-use harness::{CLIENT, Gateway, Options};
+use harness::{CLIENT, Gateway, Options, eventually};
 use serde_json::json;
 
 async fn lookups(gateway: &Gateway) -> (f64, f64) {
@@ -40,6 +41,45 @@ async fn a_hit_is_judged_by_the_rules_of_its_own_route() {
     assert_eq!(gateway.get("/api", &token).await.status(), 401);
     assert_eq!(gateway.get("/other", &token).await.status(), 200);
     assert_eq!(lookups(&gateway).await, (9.0, 2.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_metrics_tell_what_the_caches_of_all_keys_hold() {
+    let gateway = Gateway::start(Options::default()).await;
+    // They are taken once a second.
+    let schedule = portcullis::lifecycle::scheduler::run(
+        Arc::clone(&gateway.lifecycle),
+        std::future::pending(),
+    );
+    let schedule = tokio::spawn(schedule);
+    let held = async |entries: f64| {
+        eventually("the figures of the cache", async || {
+            let seen = gateway.metric("portcullis_token_cache_entries", &[]).await;
+            (seen == entries).then_some(())
+        })
+        .await;
+        gateway.metric("portcullis_token_cache_bytes", &[]).await
+    };
+    let mut lengths = 0;
+    for _ in 0..2 {
+        let key = PrivateKey::active(&gateway);
+        for number in 0..3 {
+            let token = key.mint(&claims_with(&gateway, "jti", json!(number.to_string())));
+            assert_eq!(gateway.status(&token).await, 200);
+            lengths += token.len();
+        }
+        gateway.rotate().await;
+    }
+    let bytes = held(6.0).await;
+    #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
+    let lengths = lengths as f64;
+    assert!(
+        bytes > lengths && bytes < 10.0 * lengths,
+        "{bytes}, tokens of {lengths}"
+    );
+    gateway.purge().await;
+    assert_eq!(held(0.0).await, 0.0);
+    schedule.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -226,6 +226,11 @@ mod tests {
             (1, vec![Arc::from("a")])
         );
         assert_eq!(live(&ledger, 250), LiveTokens::default());
+        for (client, last) in [("b", 129), ("a", 249)] {
+            let holds = |now| ledger.holds(&kid("k"), client, leeway, Timestamp::from_seconds(now));
+            assert!(holds(last) && !holds(last + 1), "{client}");
+        }
+        assert!(!ledger.holds(&kid("k"), "c", leeway, Timestamp::from_seconds(0)));
         ledger.prune(leeway, Timestamp::from_seconds(250));
         assert_eq!(ledger, Ledger::default());
         assert_eq!(

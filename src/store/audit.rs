@@ -260,3 +260,53 @@ fn input(issuer: &str, prev_mac: &str, record: &RawValue) -> Vec<u8> {
         record.get().as_bytes(),
     ])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+    use crate::keys::{Actor, Event};
+    use crate::store::kek::KekSecret;
+
+    const ISSUER: &str = "https://issuer.example";
+
+    /// What becomes of lines with these revisions, each chained to the one that is named before it.
+    fn follow(lines: &[(u64, Option<u64>)]) -> Result<u64, LineError> {
+        let keyring = Keyring::new([KekSecret::new([1; 32])]).unwrap();
+        let mut macs = std::collections::HashMap::from([(None, GENESIS.to_owned())]);
+        let mut chain = Chain::default();
+        let mut last = Ok(0);
+        for (revision, after) in lines {
+            let at = Timestamp::from_seconds(1_800_000_000);
+            let record = AuditRecord::new(*revision, at, Event::Rotate, Actor::Scheduler);
+            let before = macs
+                .get(after)
+                .cloned()
+                .unwrap_or_else(|| "other".to_owned());
+            let (line, mac) = encode(&record, &before, &keyring, ISSUER).unwrap();
+            macs.insert(Some(*revision), mac);
+            last = chain.follow(&line, &keyring, ISSUER);
+            if last.is_err() {
+                break;
+            }
+        }
+        last
+    }
+
+    #[test]
+    fn a_chain_begins_with_nothing_and_goes_on_with_the_line_before() {
+        assert_eq!(follow(&[(1, None), (2, Some(1)), (5, Some(2))]), Ok(5));
+        // The beginning may have been cut off, but before the first revision there was nothing.
+        assert_eq!(follow(&[(7, Some(6)), (8, Some(7))]), Ok(8));
+        assert_eq!(follow(&[(1, Some(9))]), Err(LineError::Unchained));
+        assert_eq!(follow(&[(1, None), (2, None)]), Err(LineError::Unchained));
+        assert_eq!(
+            follow(&[(1, None), (2, Some(1)), (3, Some(1))]),
+            Err(LineError::Unchained)
+        );
+        assert_eq!(
+            follow(&[(7, Some(6)), (7, Some(7))]),
+            Err(LineError::Backwards(7, 7))
+        );
+    }
+}
