@@ -772,6 +772,27 @@ fn a_recovered_key_set_is_a_revision_of_its_own() {
 }
 
 #[test]
+fn keys_that_are_sealed_anew_are_a_revision_of_their_own() {
+    let world = World::new(timing(1));
+    let (before, later) = (&world.set, world.now.plus(Duration::from_secs(60)));
+    let sealed = |kek: &str| SealedPrivate {
+        kek: kek.to_owned(),
+        ..before.active.sealed.clone()
+    };
+    let order = order(Trigger::Manual);
+    let after = transition::reseal(before, (sealed("one"), sealed("two")), &order, later);
+    assert_eq!((after.revision, after.last_event.revision), (2, 2));
+    assert_eq!((after.high_water_time, after.last_event.at), (later, later));
+    assert_eq!(after.last_event.event, Event::Reseal);
+    assert_eq!(after.last_event.reason.as_deref(), Some("a test"));
+    assert_eq!(
+        (&after.active.sealed, &after.pending.sealed),
+        (&sealed("one"), &sealed("two"))
+    );
+    assert_eq!(kids(before), kids(&after));
+}
+
+#[test]
 fn a_kid_is_at_most_128_printable_characters() {
     let longest = "k".repeat(128);
     for good in ["k", "a/b+c=", "~!#", &longest] {

@@ -283,5 +283,21 @@ mod tests {
         );
         assert_eq!(violated(|t| t.barrier_timeout = s(10)), "R6");
         assert_eq!(violated(|t| t.replicated = true), "R7");
+        // A second less than the grace, or strict's lease, and the lease of a replica together.
+        for (grace, span) in [
+            (IsolationGrace::For(s(20)), s(20)),
+            (IsolationGrace::Strict, Timing::default().replica_lease),
+        ] {
+            let replicated = |drain: Duration| Timing {
+                replicated: true,
+                isolation_grace: grace,
+                sign_drain: drain,
+                ..Timing::default()
+            };
+            let least = span + Timing::default().replica_lease;
+            replicated(least).check().unwrap();
+            let short = replicated(least - s(1)).check().unwrap_err();
+            assert_eq!((short.relation, short.key), ("R7", "sign_drain"));
+        }
     }
 }

@@ -197,3 +197,26 @@ impl Scan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complains_of_the_lines_that_stay() {
+        let complaint = |bad_lines, dropped_line, torn| {
+            let scan = Scan {
+                bad_lines,
+                dropped_line,
+                torn,
+                ..Scan::default()
+            };
+            scan.complaint().unwrap_or_default()
+        };
+        assert_eq!(complaint(0, false, false), "");
+        assert!(complaint(0, false, true).contains("incomplete last line"));
+        assert!(complaint(1, true, false).contains("a last line"));
+        assert!(complaint(3, true, false).contains("holds 2 lines"));
+        assert!(complaint(3, false, true).contains("holds 3 lines"));
+    }
+}

@@ -276,3 +276,15 @@ impl LayerFile for RealFile {
         self.0.sync_all()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_directory_that_is_there_can_be_flushed() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(RealLayer.sync_dir(dir.path()).is_ok());
+        assert!(RealLayer.sync_dir(&dir.path().join("none")).is_err());
+    }
+}
