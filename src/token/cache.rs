@@ -231,6 +231,8 @@ mod tests {
         assert!(caches.of(&kid, 2).is_empty(), "a restored key begins anew");
         drop(cache);
         assert!(caches.of(&kid, 1).is_empty());
+        let known = caches.known.lock().unwrap().len();
+        assert_eq!(known, 1, "names of caches that are gone are forgotten");
     }
 
     #[test]
