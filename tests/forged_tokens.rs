@@ -211,6 +211,28 @@ async fn a_token_that_outlives_its_key_is_an_error_in_the_log() {
     }
 }
 
+/// Alive or dead: somebody else has the private half.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_of_ours_under_a_header_that_it_never_mints_is_an_error_in_the_log() {
+    let gateway = gateway(TIGHT).await;
+    let key = PrivateKey::active(&gateway);
+    let mut header = key.header();
+    header["x"] = json!("1");
+    let token = key.sign(&header.to_string(), &good_claims(&gateway).to_string());
+    for words in [
+        "a live key signed a header that it never mints",
+        "a dead key signed a header that it never minted",
+    ] {
+        assert_eq!(gateway.status(&token).await, 401);
+        let log = gateway.log.text();
+        let line = log.lines().find(|line| line.contains(words));
+        let line = line.unwrap_or_else(|| panic!("{words}: {log}"));
+        assert!(line.contains("\"level\":\"error\""), "{line}");
+        gateway.purge().await;
+    }
+    assert_eq!(denied(&gateway, "malformed").await, 2.0);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn forgeries_that_name_a_retired_key_count_while_its_signature_is_looked_at() {
     let gateway = gateway(TIGHT).await;
