@@ -174,3 +174,23 @@ impl fmt::Display for Rejection {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_reasons_wake_somebody() {
+        let alarms: Vec<Rejection> = Rejection::ALL
+            .into_iter()
+            .filter(|reason| reason.is_alarm())
+            .collect();
+        assert_eq!(
+            alarms,
+            [
+                Rejection::CompromisedKeyInUse,
+                Rejection::LifecycleViolation
+            ]
+        );
+    }
+}

@@ -126,9 +126,12 @@ mod tests {
 
     #[test]
     fn takes_plain_objects() {
-        let members = parse_object(br#"{"a":1,"b":{"c":[true,null,"x"]}}"#, 6).unwrap();
+        let members = parse_object(br#"{"a":1,"b":{"c":[true,null,"x",-2,1.5]}}"#, 8).unwrap();
         assert_eq!(members["a"], 1);
-        assert_eq!(members["b"]["c"], serde_json::json!([true, null, "x"]));
+        assert_eq!(
+            members["b"]["c"],
+            serde_json::json!([true, null, "x", -2, 1.5])
+        );
     }
 
     #[test]
