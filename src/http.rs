@@ -32,6 +32,9 @@ use pingora::server::ShutdownWatch;
 use tokio::time::timeout;
 use tower::ServiceExt;
 
+/// The methods that listeners know, as `Allow` names them (RFC 9110 §10.2.1).
+pub const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+
 pub use body::discard;
 pub use connection::ConnState;
 pub use local::LocalApp;

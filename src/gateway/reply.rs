@@ -10,7 +10,7 @@ use pingora::protocols::http::ServerSession;
 use pingora::proxy::Session;
 use serde::Serialize;
 
-use crate::http::discard;
+use crate::http::{METHODS, discard};
 use crate::log_id::{LOG_ID_FIELD, LogId};
 use crate::token::{Rejection, RouteRules};
 
@@ -154,10 +154,7 @@ impl Reply {
             header.insert_header(RETRY_AFTER, seconds)?;
         }
         if self.status == 405 {
-            header.insert_header(
-                http::header::ALLOW,
-                "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
-            )?;
+            header.insert_header(http::header::ALLOW, METHODS)?;
         }
         Ok(header)
     }

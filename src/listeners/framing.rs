@@ -29,9 +29,6 @@ pub(super) const CONNECT: Fault = (
     "the method CONNECT is not allowed",
 );
 
-/// Those that they know, as `Allow` names them.
-pub(super) const METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-
 /// Longest name that the library behind Pingora's parser takes.
 const MAX_NAME: usize = 65_535;
 

@@ -32,14 +32,13 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
 use super::Shared;
-use super::framing::METHODS;
 use super::head::{self, End, Patience, Waits};
 use super::sources::Sources;
 use super::stop::{Requests, Stop};
 use super::stream::GuardedStream;
 use super::streams::Streams;
 use crate::gateway::limits::Limits;
-use crate::http::{ConnState, Refusal};
+use crate::http::{ConnState, METHODS, Refusal};
 use crate::telemetry::WorkerMetrics;
 
 /// A client that takes nothing for so long has no use for the rest.

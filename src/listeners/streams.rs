@@ -12,10 +12,10 @@ use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::{H2Options, default_h2_options};
 use pingora::server::ShutdownWatch;
 
-use super::framing::{CONNECT, METHODS};
+use super::framing::CONNECT;
 use super::guard::Guarded;
 use super::stop::Token;
-use crate::http::{ConnState, Refusal};
+use crate::http::{ConnState, METHODS, Refusal};
 
 const FULL: (StatusCode, &str) = (
     StatusCode::SERVICE_UNAVAILABLE,
